@@ -1,0 +1,237 @@
+"""What a chat with a model is, whoever answers it, and the ways in which it can fail.
+
+Two transports share these types and errors: ``adapters.openai_protocol`` (direct) and ``adapters.litellm`` (everybody else). The same
+failure is the same error through either:
+
+    not reachable, 401, 402, 403, 5xx, no quota left   503 PROVIDER_UNAVAILABLE
+    429                                                429 RATE_LIMIT, with Retry-After
+    404, unknown model                                 400 INVALID_MODEL
+    400, 413, 422                                      400 VALIDATION_ERROR
+    an answer that makes no sense or breaks off        502 LLM_ERROR
+    no answer in time                                  504 LLM_ERROR
+    any of these after the first piece of a stream     the same class, code LLM_STREAM_ERROR
+
+What the upstream said goes to the log, shortened and without the key; the caller is told whom it concerns and what to do.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Any, Protocol, Self
+
+import structlog
+
+from homeport.errors import AppError, InvalidRequest, TooManyRequests, Unavailable, UpstreamError, UpstreamTimeout
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_S = 15.0
+DEFAULT_RETRY_AFTER_S = 5
+MAX_RETRY_AFTER_S = 86_400
+MAX_REASON_LENGTH = 300
+
+# What upstreams answer with 400 or 429 although it is not about the request or the rate.
+CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length"})
+MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_available"})
+QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+KNOWN_CODES = CONTEXT_CODES | MODEL_CODES | QUOTA_CODES
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is reached. ``kind`` is ``openai`` for OpenAI's protocol, else LiteLLM's name of the provider."""
+
+    provider: str
+    kind: str
+    base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A conversation to be continued. ``messages`` are in OpenAI's shape; None means that the model decides."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]] = field(repr=False)
+    temperature: float | None = None
+    max_tokens: int | None = None
+    response_format: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the provider counted them; None where it did not."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Read an upstream's usage, a mapping or an object; anything that is not a count is unknown."""
+
+        def count(name: str) -> int | None:
+            number = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+            return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
+
+        return cls(count("prompt_tokens"), count("completion_tokens"), count("total_tokens"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChatResult:
+    """A whole answer and what it took."""
+
+    content: str = field(repr=False)
+    provider: str
+    model: str
+    usage: Usage
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer; never empty."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing came for HEARTBEAT_S, but the upstream is still there: keep the client's connection warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The answer is complete; always the last event."""
+
+    provider: str
+    model: str
+    usage: Usage
+    duration_s: float
+
+
+StreamEvent = Delta | Silence | Finish
+
+
+class ChatStream:
+    """An answer that is being given: iterate, and ``aclose()`` to cancel the upstream call at once.
+
+    It exists only once the upstream has begun (or was silent for HEARTBEAT_S), so whatever fails before that is raised by ``open``.
+    """
+
+    def __init__(self, first: StreamEvent, events: AsyncGenerator[StreamEvent]) -> None:
+        self._first: StreamEvent | None = first
+        self._events = events
+
+    @classmethod
+    async def open(cls, events: AsyncGenerator[StreamEvent]) -> Self:
+        """Wait for the first event. Raises the errors of this module."""
+        return cls(await anext(events), events)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> StreamEvent:
+        if (first := self._first) is not None:
+            self._first = None
+            return first
+        try:
+            return await anext(self._events)
+        except AppError as error:
+            error.code = "LLM_STREAM_ERROR"
+            raise
+
+    async def aclose(self) -> None:
+        """Give up: the connection to the upstream is closed before this returns."""
+        await self._events.aclose()
+
+
+class ChatTransport(Protocol):
+    """A way to reach models. All methods raise the errors of this module and nothing else."""
+
+    async def chat(self, endpoint: Endpoint, request: ChatRequest) -> ChatResult:
+        """Ask and wait for the whole answer."""
+
+    async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
+        """Ask; return when the answer begins."""
+
+    async def list_models(self, endpoint: Endpoint) -> list[str]:
+        """The ids of the models that can chat, in the provider's order."""
+
+    async def close(self) -> None:
+        """Close connections. The transport can be used again afterwards."""
+
+
+def unreachable(endpoint: Endpoint, reason: object) -> AppError:
+    """The upstream could not be connected to."""
+    log.warning("model provider unreachable", provider=endpoint.provider, base_url=endpoint.base_url, reason=_shorten(endpoint, reason))
+    message = f"The model provider '{endpoint.provider}' cannot be reached. Check that it is running and that its address is right."
+    return Unavailable(message, code="PROVIDER_UNAVAILABLE")
+
+
+def bad_answer(endpoint: Endpoint, what: str, reason: object = None) -> AppError:
+    """The upstream answered, but not in a way that can be used; ``what`` completes the sentence "The model provider 'x' …"."""
+    log.warning("model provider gave a bad answer", provider=endpoint.provider, what=what, reason=_shorten(endpoint, reason))
+    message = f"The model provider '{endpoint.provider}' {what}. Try again, or check that its address is right."
+    return UpstreamError(message, code="LLM_ERROR")
+
+
+def too_slow(endpoint: Endpoint, limit_s: float) -> AppError:
+    """The upstream kept us waiting for too long."""
+    log.warning("model provider timed out", provider=endpoint.provider, limit_s=limit_s)
+    message = f"The model provider '{endpoint.provider}' took longer than {limit_s:g} seconds. Try again, or use a faster model."
+    return UpstreamTimeout(message, code="LLM_ERROR")
+
+
+def refused(
+    endpoint: Endpoint, model: str, status: int, *, code: str | None = None, reason: object = None, retry_after: str | None = None
+) -> AppError:
+    """The upstream answered with an error status. ``code`` and ``reason`` are the upstream's own."""
+    shown = _shorten(endpoint, reason)
+    log.warning("model provider refused", provider=endpoint.provider, model=model, status=status, upstream_code=code, reason=shown)
+    who = f"The model provider '{endpoint.provider}'"
+    if status in {401, 403}:
+        return Unavailable(f"{who} refused the API key, or the key may not use this model. Check the key.", code="PROVIDER_UNAVAILABLE")
+    if status == 402 or code in QUOTA_CODES:
+        return Unavailable(f"{who} reports that the account has no credit left. Check its billing.", code="PROVIDER_UNAVAILABLE")
+    if status == 429:
+        seconds = _retry_after_s(retry_after)
+        return TooManyRequests(f"{who} is asked too often. Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
+    if status == 404 or code in MODEL_CODES:
+        return InvalidRequest(f"{who} does not know the model '{model}'. Choose one from the list of providers.", code="INVALID_MODEL")
+    if code in CONTEXT_CODES:
+        return InvalidRequest(f"The conversation is longer than the model '{model}' can take. Shorten it or choose another model.")
+    if status in {400, 413, 422}:
+        return InvalidRequest(f"{who} refused the request for the model '{model}' as invalid. The server's log has its reason.")
+    if status in {408, 504}:
+        return UpstreamTimeout(f"{who} did not answer in time. Try again.", code="LLM_ERROR")
+    if status >= 500:
+        headers = {"Retry-After": str(_retry_after_s(retry_after))}
+        return Unavailable(f"{who} has trouble (status {status}). Try again later.", code="PROVIDER_UNAVAILABLE", headers=headers)
+    if 300 <= status < 400:
+        return UpstreamError(f"{who} redirects, which is not followed. Set its base URL to the final address.", code="LLM_ERROR")
+    return UpstreamError(f"{who} answered with the unexpected status {status}.", code="LLM_ERROR")
+
+
+def _shorten(endpoint: Endpoint, reason: object) -> str | None:
+    if reason is None:
+        return None
+    text = str(reason)
+    if endpoint.api_key:
+        text = text.replace(endpoint.api_key, "[key]")
+    return text[:MAX_REASON_LENGTH]
+
+
+def _retry_after_s(value: str | None) -> int:
+    """Seconds to wait, from a Retry-After header: a number or an HTTP date."""
+    if value is None:
+        return DEFAULT_RETRY_AFTER_S
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time()
+        except ValueError:
+            return DEFAULT_RETRY_AFTER_S
+    return max(1, min(MAX_RETRY_AFTER_S, round(seconds))) if seconds == seconds else DEFAULT_RETRY_AFTER_S

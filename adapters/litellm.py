@@ -1,0 +1,259 @@
+"""Chat with every provider that does not speak OpenAI's protocol, through LiteLLM.
+
+LiteLLM takes seconds and some 190 MB to import, so it is imported at first use or by ``warm``, in a thread. Its exceptions do not tell
+reliably what happened (a refused connection is a 500, a 401 a BadRequestError), but the chain of causes below them does: it is
+read down to the HTTP client's own exception, and the errors are those of ``adapters.chat``.
+"""
+
+import asyncio
+import importlib
+import os
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from json import JSONDecodeError
+from logging import CRITICAL, getLogger
+from threading import Lock
+from time import perf_counter
+from typing import Any
+
+import httpx
+import structlog
+
+from adapters.chat import (
+    HEARTBEAT_S,
+    KNOWN_CODES,
+    ChatRequest,
+    ChatResult,
+    ChatStream,
+    Delta,
+    Endpoint,
+    Finish,
+    Silence,
+    StreamEvent,
+    Usage,
+    bad_answer,
+    refused,
+    too_slow,
+    unreachable,
+)
+from adapters.model_catalog import list_chat_models
+from adapters.openai_wire import text_of
+from homeport.errors import AppError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+# Before the import: no fetching of price lists, no reading of a .env file in the working directory, no debug output.
+ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "CRITICAL"}
+GRACE_S = 5.0  # LiteLLM's own time limit is this much later than ours, so that ours decides
+
+_import_lock = Lock()
+
+
+def _import_litellm() -> Any:
+    """The package, silent and keeping to itself. Blocks for seconds the first time."""
+    with _import_lock:
+        os.environ.update(ENVIRONMENT)
+        warnings.filterwarnings("ignore", "Item .* on TypedDict class", UserWarning)  # pydantic, about types of its dependencies
+        litellm: Any = importlib.import_module("litellm")
+        litellm.suppress_debug_info = True
+        litellm.telemetry = False
+        litellm.drop_params = True  # leave out what a provider is known not to take, instead of failing
+        litellm.user_url_validation = True  # it may fetch an app's image URLs itself: public addresses only
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            getLogger(name).setLevel(CRITICAL)  # its log lines carry bodies
+        return litellm
+
+
+class LiteLLM:
+    """The transport for all other providers. The times are those of ``OpenAIProtocol``."""
+
+    def __init__(self, chat_timeout_s: float, stream_idle_s: float, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self._chat_timeout_s = chat_timeout_s
+        self._stream_idle_s = stream_idle_s
+        self._heartbeat_s = heartbeat_s
+        self._package: Any = None
+
+    async def warm(self) -> None:
+        """Import the package, so that the first chat does not wait for it. Raises Unavailable when that is not possible."""
+        if self._package is None:
+            try:
+                self._package = await asyncio.to_thread(_import_litellm)
+            except ImportError as error:
+                log.warning("litellm cannot be imported", reason=str(error))
+                message = "The package 'litellm', which this model provider needs, cannot be imported. Install Homeport again."
+                raise Unavailable(message, code="PROVIDER_UNAVAILABLE") from error
+
+    async def chat(self, endpoint: Endpoint, request: ChatRequest) -> ChatResult:
+        """Ask and wait for the whole answer."""
+        await self.warm()
+        started = perf_counter()
+        answer = await self._complete(endpoint, request, self._chat_timeout_s)
+        if answer is None or not answer.choices:  # LiteLLM returns None where one of its own retries went wrong
+            raise bad_answer(endpoint, "gave an answer without content")
+        content = text_of(answer.choices[0].message.content)
+        return ChatResult(content, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
+
+    async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
+        """Ask; return when the answer begins."""
+        await self.warm()
+        started = perf_counter()
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        answer = await self._complete(endpoint, request, self._stream_idle_s, **options)
+        if answer is None:
+            raise bad_answer(endpoint, "did not answer with a stream")
+        return await ChatStream.open(self._events(endpoint, request, answer, started))
+
+    async def list_models(self, endpoint: Endpoint) -> list[str]:
+        """The models that LiteLLM knows of this provider and that can chat; the provider itself is not asked."""
+        return await asyncio.to_thread(list_chat_models, endpoint.kind)
+
+    async def knows_provider(self, kind: str) -> bool:
+        """Whether LiteLLM has a provider of this name. Imports the package when the catalogue does not tell."""
+        if await asyncio.to_thread(list_chat_models, kind):
+            return True
+        await self.warm()
+        return kind in {str(getattr(each, "value", each)) for each in self._package.provider_list}
+
+    async def close(self) -> None:
+        """Close connections. The transport can be used again afterwards."""
+        if self._package is not None:
+            await self._package.close_litellm_async_clients()
+            self._package.in_memory_llm_clients_cache.flush_cache()
+
+    async def _complete(self, endpoint: Endpoint, request: ChatRequest, timeout_s: float, **options: Any) -> Any:
+        """Call LiteLLM; what it raises leaves as one of the errors of ``adapters.chat``."""
+        call: Awaitable[Any] = self._package.acompletion(
+            model=f"{endpoint.kind}/{request.model}",
+            messages=[_with_file_urls_as_ids(message) for message in request.messages],
+            api_base=endpoint.base_url,
+            api_key=endpoint.api_key,
+            temperature=request.temperature,
+            max_tokens=request.max_tokens,
+            response_format=request.response_format,
+            timeout=timeout_s + GRACE_S,
+            max_retries=0,
+            **options,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call
+        except TimeoutError as error:
+            raise too_slow(endpoint, timeout_s) from error
+        except Exception as error:  # LiteLLM raises whatever its provider modules raise; all of it is mapped
+            raise _mapped(endpoint, request.model, error, timeout_s) from error
+
+    async def _events(self, endpoint: Endpoint, request: ChatRequest, answer: Any, started: float) -> AsyncGenerator[StreamEvent]:
+        """The answer, piece by piece, until it is complete. Closing the generator closes the connection."""
+        usage = Usage()
+        has_text = False
+        chunks = _ChunkReader(answer, self._stream_idle_s, self._heartbeat_s)
+        try:
+            while (chunk := await chunks.read()) is not None:
+                if chunk is _SILENCE:
+                    yield Silence()
+                    continue
+                if found := chunk.get("usage"):
+                    usage = Usage.of(found)
+                delta = chunk.choices[0].delta if chunk.choices else None
+                has_text = has_text or bool(getattr(delta, "reasoning_content", None))
+                if text := text_of(getattr(delta, "content", None)):
+                    has_text = True
+                    yield Delta(text)
+            if not has_text:  # LiteLLM makes a finished, empty answer even of a web page
+                raise bad_answer(endpoint, "ended its answer before it began")
+            yield Finish(endpoint.provider, request.model, usage, perf_counter() - started)
+        except AppError:
+            raise
+        except TimeoutError as error:
+            raise too_slow(endpoint, self._stream_idle_s) from error
+        except Exception as error:  # as above
+            raise _mapped(endpoint, request.model, error, self._stream_idle_s) from error
+        finally:
+            await chunks.close()
+
+
+_SILENCE: Any = object()
+
+
+class _ChunkReader:
+    """Reads LiteLLM's chunks and notices silence. A read that is given up would lose a chunk, so it goes on in a task."""
+
+    def __init__(self, answer: Any, idle_s: float, heartbeat_s: float) -> None:
+        self._answer = answer
+        self._chunks: AsyncIterator[Any] = aiter(answer)
+        self._idle_s = idle_s
+        self._heartbeat_s = heartbeat_s
+        self._silent_s = 0.0
+        self._pending: asyncio.Task[Any] | None = None
+
+    async def read(self) -> Any:
+        """The next chunk, None at the end, _SILENCE when there was none for a heartbeat. Raises TimeoutError, and what LiteLLM raises."""
+        if self._pending is None:
+            self._pending = asyncio.create_task(self._next())
+        wait_s = min(self._heartbeat_s, self._idle_s - self._silent_s)
+        done, _ = await asyncio.wait({self._pending}, timeout=wait_s)
+        if done:
+            self._silent_s = 0
+            chunk, self._pending = self._pending, None
+            return chunk.result()
+        self._silent_s += wait_s
+        if self._silent_s >= self._idle_s:
+            raise TimeoutError
+        return _SILENCE
+
+    async def close(self) -> None:
+        """Give up reading and close the connection."""
+        if self._pending is not None:
+            self._pending.cancel()
+            await asyncio.gather(self._pending, return_exceptions=True)
+        await self._answer.aclose()
+
+    async def _next(self) -> Any:
+        return await anext(self._chunks, None)
+
+
+def _with_file_urls_as_ids(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LiteLLM wants the address of a file where OpenAI has the id of an uploaded one."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    return {**message, "content": [_with_file_url_as_id(block) for block in content]}
+
+
+def _with_file_url_as_id(block: Any) -> Any:
+    file = block.get("file") if isinstance(block, Mapping) and block.get("type") == "file" else None
+    if not isinstance(file, Mapping) or not str(file.get("file_data", "")).startswith(("http://", "https://")):
+        return block
+    rest = {name: value for name, value in file.items() if name != "file_data"}
+    return {**block, "file": {**rest, "file_id": file["file_data"]}}
+
+
+def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float) -> AppError:
+    """The error of ``adapters.chat`` for what LiteLLM raised."""
+    for cause in _causes(error):
+        if isinstance(cause, httpx.HTTPStatusError):
+            code = next((code for code in KNOWN_CODES if code in f"{error} {getattr(error, 'body', None)}"), None)
+            retry_after = cause.response.headers.get("Retry-After")
+            return refused(endpoint, model, cause.response.status_code, code=code, reason=error, retry_after=retry_after)
+        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+            return unreachable(endpoint, cause)
+        if isinstance(cause, httpx.TimeoutException):
+            return too_slow(endpoint, limit_s)
+        if isinstance(cause, httpx.TransportError):
+            return bad_answer(endpoint, "broke off in the middle of its answer", cause)
+        if isinstance(cause, JSONDecodeError):
+            return bad_answer(endpoint, "answered with something that is not JSON", cause)
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= 400 and type(error).__name__ != "MidStreamFallbackError":
+        return refused(endpoint, model, status, reason=error)
+    return bad_answer(endpoint, "reported an error instead of an answer", error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it came from, outermost first."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__

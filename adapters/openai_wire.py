@@ -1,0 +1,151 @@
+"""OpenAI's chat protocol as data: what is posted, what an answer, a chunk and a refusal say. No I/O."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from adapters.chat import ChatRequest, Endpoint, Usage, bad_answer, refused
+from adapters.model_catalog import is_chat_model
+from adapters.sse import ServerSentEvent
+from homeport.errors import AppError
+
+
+def build_payload(request: ChatRequest, without: frozenset[str], *, is_stream: bool) -> dict[str, Any]:
+    """The body to post, leaving out the options named in ``without``."""
+    payload: dict[str, Any] = {"model": request.model, "messages": request.messages}
+    if request.temperature is not None and "temperature" not in without:
+        payload["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        payload["max_completion_tokens" if "max_tokens" in without else "max_tokens"] = request.max_tokens
+    if request.response_format is not None:
+        payload["response_format"] = request.response_format
+    if is_stream:
+        payload["stream"] = True
+        if "stream_options" not in without:
+            payload["stream_options"] = {"include_usage": True}
+    return payload
+
+
+def options_refused_by(endpoint: Endpoint) -> frozenset[str]:
+    """The options to leave out from the start."""
+    # OpenAI itself takes max_completion_tokens for every model, and its newer models take nothing else.
+    is_openai = urlsplit(endpoint.base_url or "").hostname == "api.openai.com"
+    return frozenset({"max_tokens"}) if is_openai else frozenset()
+
+
+def option_to_leave_out(refusal: bytes) -> str | None:
+    """The option that an upstream refuses as such, so that the request is worth repeating without it.
+
+    The official clients always send a temperature and max_tokens. Reasoning models refuse both, servers that check strictly refuse
+    ``stream_options``; which ones do changes too often for a list of names, so it is learned from the refusal.
+    """
+    if b"max_completion_tokens" in refusal:
+        return "max_tokens"
+    if b"stream_options" in refusal:
+        return "stream_options"
+    error = _error_of(refusal)
+    return "temperature" if error.get("param") == "temperature" and str(error.get("code")).startswith("unsupported") else None
+
+
+def refusal_error(endpoint: Endpoint, model: str, status: int, body: bytes, retry_after: str | None) -> AppError:
+    """The error for an answer whose status is not 200."""
+    error = _error_of(body)
+    code = error.get("code")
+    return refused(endpoint, model, status, code=str(code)[:64] if code else None, reason=error.get("message"), retry_after=retry_after)
+
+
+def parse_answer(endpoint: Endpoint, model: str, body: bytes, *, is_error: bool = False) -> dict[str, Any]:
+    """A JSON object of an answer. Raises when it is not one, or when it tells of an error although the status was 200."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            value = json.loads(body)  # takes half of a surrogate pair, which some servers send when a token ends inside an emoji
+        except ValueError as error:
+            raise bad_answer(endpoint, "answered with something that is not JSON", error) from error
+    if not isinstance(value, dict):
+        raise bad_answer(endpoint, "answered with something that is not an answer", type(value).__name__)
+    if is_error or value.get("error"):
+        told = _error_of(body)
+        if isinstance(status := told.get("code"), int) and 400 <= status < 600:
+            raise refused(endpoint, model, status, reason=told.get("message"))
+        raise bad_answer(endpoint, "reported an error instead of an answer", told.get("message"))
+    return value
+
+
+def content_of(endpoint: Endpoint, answer: Mapping[str, Any]) -> str:
+    """The text of a whole answer; a refusal by the model counts as text."""
+    choices = answer.get("choices")
+    message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
+    if not isinstance(message, dict):
+        raise bad_answer(endpoint, "gave an answer without content")
+    return text_of(message.get("content") or message.get("refusal"))
+
+
+def text_of(content: Any) -> str:
+    """The text of ``content``, which is a text, a list of blocks, or nothing. Half surrogates become U+FFFD: they cannot be sent on."""
+    if isinstance(content, list):
+        content = "".join(str(block.get("text") or "") for block in content if isinstance(block, dict) and block.get("type") == "text")
+    if not isinstance(content, str):
+        return ""
+    return content if content.isascii() else content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def model_ids_of(endpoint: Endpoint, body: bytes) -> list[str]:
+    """The ids of a list of models, those that can chat."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_answer(endpoint, "answered with something that is not JSON", error) from error
+    items = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise bad_answer(endpoint, "gave no list of models")
+    return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and is_chat_model(item)]
+
+
+class StreamedAnswer:
+    """What the chunks of a stream have told so far."""
+
+    def __init__(self, endpoint: Endpoint, model: str) -> None:
+        self._endpoint = endpoint
+        self._model = model
+        self._has_begun = self._has_finished = False
+        self.usage = Usage()
+        self.is_done = False
+
+    def read(self, event: ServerSentEvent) -> str:
+        """Take in one event; returns its text, often empty."""
+        if event.data == b"[DONE]":
+            self.is_done = True
+            return ""
+        chunk = parse_answer(self._endpoint, self._model, event.data, is_error=event.name == "error")
+        if usage := chunk.get("usage"):
+            self.usage = Usage.of(usage)
+        choices = chunk.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            return ""
+        self._has_begun = True
+        if choices[0].get("finish_reason"):
+            self._has_finished = True
+        delta = choices[0].get("delta")
+        return text_of(delta.get("content")) if isinstance(delta, dict) else ""
+
+    def check_complete(self) -> None:
+        """Raises when the stream ended before the answer did."""
+        if not self._has_begun:
+            raise bad_answer(self._endpoint, "ended its answer before it began")
+        if not (self.is_done or self._has_finished):
+            raise bad_answer(self._endpoint, "broke off in the middle of its answer")
+
+
+def _error_of(body: bytes) -> Mapping[str, Any]:
+    """The error object of a refusal; of one that cannot be read, its text as the message."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {"message": body.decode("utf-8", "replace")}
+    error = value.get("error", value) if isinstance(value, dict) else value
+    return error if isinstance(error, dict) else {"message": str(error)}

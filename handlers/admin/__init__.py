@@ -1,0 +1,1 @@
+"""The admin surface: keys, apps, grants and permission requests."""

@@ -1,0 +1,1 @@
+"""The Local Apps API: operations of the surface that official SDKs call."""

@@ -1,0 +1,96 @@
+"""Chat with models: /sdk/llm/chat, /sdk/llm/chat/stream, /sdk/llm/providers, /sdk/llm/providers/chat."""
+
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Self
+from uuid import uuid4
+
+import orjson
+
+from homeport.home import Home
+from homeport.models import ChatResult, ChatStream, Delta, Finish, Provider
+from homeport.replies import EventStream
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+async def create_chat(home: Home, body: dict[str, Any]) -> dict[str, Any]:
+    """Answer a conversation."""
+    result = await home.models.chat(body["messages"], **_options(body))
+    response = {"content": result.content, "provider": result.provider, "model": result.model, "metrics": _metrics(result)}
+    return {"success": True, "response": response}
+
+
+async def stream_chat(home: Home, body: dict[str, Any]) -> EventStream:
+    """Answer a conversation piece by piece."""
+    return EventStream(_Frames(await home.models.stream_chat(body["messages"], **_options(body))))
+
+
+async def list_providers(home: Home) -> dict[str, Any]:
+    """The providers of chat and of embeddings."""
+    return {"success": True, "llm": _providers(await home.models.providers()), "embedding": []}
+
+
+async def list_chat_providers(home: Home) -> dict[str, Any]:
+    """The providers of chat."""
+    return {"success": True, "providers": _providers(await home.models.providers())}
+
+
+class _Frames:
+    """The frames of a streamed answer. A class, because a generator that was never started would not close the stream."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+        self._frames = _frames(stream)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    async def aclose(self) -> None:
+        await self._frames.aclose()
+        await self._stream.aclose()
+
+
+async def _frames(stream: ChatStream) -> AsyncGenerator[bytes]:
+    uuid = str(uuid4())
+    async for event in stream:
+        match event:
+            case Delta(text):
+                yield _frame({"uuid": uuid, "textResponse": text, "close": False, "error": False})
+            case Finish():
+                yield _frame({"uuid": uuid, "textResponse": "", "close": True, "error": False, "metrics": _metrics(event)})
+            case _:
+                yield KEEP_ALIVE
+    yield DONE
+
+
+def _frame(value: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(value)
+
+
+def _options(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: body.get(name) for name in ("provider", "model", "temperature", "max_tokens", "response_format")}
+
+
+def _metrics(answer: ChatResult | Finish) -> dict[str, Any]:
+    """The clients read numbers here, never null: what is not known is left out. ``duration`` is in seconds."""
+    usage = answer.usage
+    is_timed = usage.completion_tokens is not None and answer.duration_s > 0
+    metrics = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "duration": round(answer.duration_s, 6),
+        "outputTps": round((usage.completion_tokens or 0) / answer.duration_s, 2) if is_timed else None,
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _providers(providers: Iterable[Provider]) -> list[dict[str, Any]]:
+    return [
+        {"provider": each.name, "models": [{"id": model.id, "name": model.name} for model in each.models], "active": each.active}
+        for each in providers
+    ]

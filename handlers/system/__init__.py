@@ -1,0 +1,1 @@
+"""The server about itself: its contract and the API browser."""

@@ -1,0 +1,220 @@
+"""``homeport apps``: registered apps, and what each may do."""
+
+import sys
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from homeport.cli.running import each_item, end, with_home
+from homeport.cli.writing import Json, Quiet, as_dict, print_json, print_table, printable, say, show_time
+from homeport.errors import NotFound
+
+if TYPE_CHECKING:
+    from homeport.apps import App
+    from homeport.grants import Grant, PermissionRequest
+    from homeport.home import Home
+
+DECIDED_BY = "cli"
+
+app = typer.Typer(help="Apps that dock here, and what each of them may do.", no_args_is_help=True)
+
+AppName = Annotated[str, typer.Argument(metavar="APP", help="The app's slug or id.")]
+PermissionNames = Annotated[list[str], typer.Argument(metavar="PERMISSION...", help="Permissions, such as llm.chat.")]
+
+
+@app.command()
+def register(
+    name: Annotated[str, typer.Argument(help="The app's name for people.")],
+    permission: Annotated[
+        list[str] | None, typer.Option("--permission", "-p", help="A permission that its manifest declares; again for more.")
+    ] = None,
+    slug: Annotated[str | None, typer.Option(help="Its short name; made from the name when left out.")] = None,
+    app_id: Annotated[str | None, typer.Option("--id", metavar="UUID", help="Its id; drawn when left out.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it does.")] = None,
+    requires_user: Annotated[bool, typer.Option("--requires-user", help="Refuse its activities until a user has signed in to it.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Register an app. Declaring a permission does not grant it."""
+
+    registered = with_home(
+        lambda home: home.apps.register(
+            name, slug=slug, app_id=app_id, description=description, permissions=permission, requires_user=requires_user
+        )
+    )
+    if quiet:
+        return say(str(registered.id))
+    grants = " ".join(registered.permissions) or "llm.chat"
+    say(
+        f"Registered the app '{registered.name}'.",
+        "",
+        f"  id    {registered.id}",
+        f"  slug  {registered.slug}",
+        "",
+        "Start it with its id in the environment:",
+        "",
+        f"  RTX_APP_ID={registered.id}",
+        "",
+        "Let it do things now, or when it asks (homeport apps requests):",
+        "",
+        f"  homeport apps grant {registered.slug} {grants}",
+    )
+
+
+@app.command("list")
+def list_apps(json: Json = False) -> None:
+    """List all apps, oldest first."""
+
+    async def work(home: "Home") -> "list[App]":
+        return [each async for each in each_item(lambda cursor: home.apps.list(limit=200, cursor=cursor))]
+
+    apps = with_home(work)
+    if json:
+        return print_json(apps)
+    if not apps:
+        return say("There are no apps. Register one: homeport apps register NAME")
+    print_table(
+        ["slug", "name", "id", "declares", "registered"],
+        [[each.slug, each.name, str(each.id), " ".join(each.permissions) or "-", show_time(each.created_at, "")] for each in apps],
+    )
+
+
+@app.command()
+def show(name: AppName, json: Json = False) -> None:
+    """Show an app with its grants and its requests."""
+
+    async def work(home: "Home") -> "tuple[App, list[Grant], list[PermissionRequest]]":
+        found = await _find(home, name)
+        grants = [each async for each in each_item(lambda cursor: home.permissions.list_grants(found.id, limit=200, cursor=cursor))]
+        return found, grants, [each for each in await _requests(home) if each.app_id == found.id]
+
+    found, grants, requests = with_home(work)
+    if json:
+        return print_json(as_dict(found) | {"grants": [as_dict(each) for each in grants], "requests": [as_dict(each) for each in requests]})
+    say(
+        f"{found.name}{f' - {printable(found.description)}' if found.description else ''}",
+        "",
+        f"  id             {found.id}",
+        f"  slug           {found.slug}",
+        f"  kind           {found.kind}",
+        f"  declares       {' '.join(found.permissions) or '-'}",
+        f"  requires user  {'yes' if found.requires_user else 'no'}",
+        f"  registered     {show_time(found.created_at, '')}",
+        "",
+    )
+    if grants:
+        print_table(
+            ["permission", "state", "decided by", "decided"],
+            [[each.permission, each.state, each.decided_by, show_time(each.decided_at, "")] for each in grants],
+        )
+    else:
+        say(f"Nothing is granted or denied. Grant: homeport apps grant {found.slug} PERMISSION")
+    if pending := [each.permission for each in requests if each.state == "pending"]:
+        say("", f"It waits for {', '.join(pending)}. Decide: homeport apps grant {found.slug} {' '.join(pending)} (or deny)")
+
+
+@app.command()
+def grant(name: AppName, permissions: PermissionNames) -> None:
+    """Let an app do things. One that waits for the answer goes on at once."""
+    _decide(name, permissions, "granted")
+
+
+@app.command()
+def deny(name: AppName, permissions: PermissionNames) -> None:
+    """Refuse things to an app, and remember it, so that it need not ask again."""
+    _decide(name, permissions, "denied")
+
+
+@app.command()
+def reset(
+    name: AppName, permissions: Annotated[list[str] | None, typer.Argument(metavar="[PERMISSION...]", help="All when left out.")] = None
+) -> None:
+    """Forget decisions about an app, so that it may ask again."""
+
+    async def work(home: "Home") -> "tuple[App, list[Grant]]":
+        found = await _find(home, name)
+        if not permissions:
+            return found, await home.permissions.reset_grants(found.id)
+        return found, [await home.permissions.reset_grant(found.id, permission) for permission in dict.fromkeys(permissions)]
+
+    found, forgotten = with_home(work)
+    if not forgotten:
+        return say(f"Nothing was decided about '{found.slug}'.")
+    say(f"Forgot what was decided about {', '.join(each.permission for each in forgotten)} for '{found.slug}'. It may ask again.")
+
+
+@app.command()
+def requests(
+    every: Annotated[bool, typer.Option("--all", help="Also those that are decided.")] = False,
+    json: Json = False,
+) -> None:
+    """List what apps have asked for and nobody has decided yet, oldest first."""
+    found = with_home(lambda home: _requests(home, None if every else "pending"))
+    if json:
+        return print_json(found)
+    if not found:
+        return say(
+            "No app has asked for anything." if every else "No request waits for a decision. Earlier ones: homeport apps requests --all"
+        )
+    print_table(
+        ["app", "calls itself", "permission", "state", "asked"],
+        [[each.app_slug, each.app_name, each.permission, each.state, show_time(each.requested_at, "")] for each in found],
+    )
+    pending: dict[str, list[str]] = {}
+    for each in found:
+        if each.state == "pending":
+            pending.setdefault(each.app_slug, []).append(each.permission)
+    if pending:
+        say("", "Decide with these, or with deny instead of grant:", "")
+        say(*(f"  homeport apps grant {slug} {' '.join(names)}" for slug, names in pending.items()))
+
+
+@app.command()
+def remove(
+    name: AppName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove an app with its activities, grants and requests. Its folder is moved aside, not deleted."""
+    if not yes:
+        if not sys.stdin.isatty():
+            end(f"This removes the app and all its activities. To confirm: homeport apps remove {quote(name)} --yes")
+        found = with_home(lambda home: _find(home, name))
+        typer.confirm(f"Remove the app '{found.name}' ({found.slug}) with all its activities and grants?", abort=True)
+
+    async def work(home: "Home") -> "App":
+        return await home.apps.remove(str((await _find(home, name)).id))
+
+    removed = with_home(work)
+    say(f"Removed the app '{removed.name}' ({removed.slug}).")
+
+
+def _decide(name: str, permissions: list[str], state: Literal["granted", "denied"]) -> None:
+    from homeport.permissions import check_grantable
+
+    wanted = [check_grantable(permission) for permission in dict.fromkeys(permissions)]
+
+    async def work(home: "Home") -> "tuple[App, list[str]]":
+        found = await _find(home, name)
+        asked = {each.permission for each in await _requests(home) if each.app_id == found.id}
+        for permission in wanted:
+            await home.permissions.set_grant(found.id, permission, state, DECIDED_BY)
+        return found, [permission for permission in wanted if permission in asked]
+
+    found, asked = with_home(work)
+    if state == "granted":
+        say(f"'{found.slug}' may now do: {', '.join(wanted)}.")
+    else:
+        say(f"'{found.slug}' may not do: {', '.join(wanted)}. To let it ask again: homeport apps reset {found.slug} {' '.join(wanted)}")
+    if asked:
+        say(f"It had asked for {', '.join(asked)}; that is answered.")
+
+
+async def _find(home: "Home", name: str) -> "App":
+    try:
+        return await home.apps.get(name)
+    except NotFound as error:
+        raise NotFound(f"There is no app with the slug or id '{name[:80]}'. Show all of them: homeport apps list") from error
+
+
+async def _requests(home: "Home", state: str | None = "pending") -> "list[PermissionRequest]":
+    return [each async for each in each_item(lambda cursor: home.permissions.list_requests(state=state, limit=200, cursor=cursor))]

@@ -1,0 +1,117 @@
+"""OpenAPI 3.0 schemas as compiled validators.
+
+The whole document is translated once to JSON Schema 2020-12 and put in a registry; each validator is compiled from a reference into
+it, so that references stay references, recursion works, and shared components are translated once.
+"""
+
+from typing import Any
+
+import jsonschema_rs
+
+from homeport.errors import FieldProblem
+
+CONTRACT_URI = "urn:homeport:contract"
+MAX_PROBLEMS = 10
+
+# Keywords of an OpenAPI 3.0 schema that JSON Schema does not know or that only describe.
+_DROPPED = frozenset({"nullable", "discriminator", "xml", "externalDocs", "example", "deprecated", "readOnly", "writeOnly"})
+
+
+class Validator:
+    """One compiled schema."""
+
+    __slots__ = ("_compiled",)
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled = compiled
+
+    def problems(self, instance: Any, location: str) -> tuple[FieldProblem, ...]:
+        """What is wrong with ``instance``; empty when it is valid. At most MAX_PROBLEMS; never quotes the instance."""
+        if self._compiled.is_valid(instance):
+            return ()
+        found = []
+        for error in self._compiled.iter_errors(instance):
+            pointer = "".join(f"/{str(segment).replace('~', '~0').replace('/', '~1')}" for segment in error.instance_path)
+            found.append(FieldProblem(location, pointer, error.message))
+            if len(found) == MAX_PROBLEMS:
+                break
+        return tuple(found)
+
+
+class Schemas:
+    """Compiles validators for schemas that stand in one document."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        translated = {"components": {"schemas": _translate_each(document.get("components", {}).get("schemas", {}))}}
+        self._registry = jsonschema_rs.Registry([(CONTRACT_URI, translated)])
+        self._compiled: dict[str, Validator] = {}
+
+    def compile(self, schema: dict[str, Any]) -> Validator:
+        """Compile a schema of the document (or one made for it). Raises ValueError saying why it cannot be compiled."""
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference in self._compiled:
+            return self._compiled[reference]
+        try:
+            compiled = jsonschema_rs.validator_for(
+                {"$schema": "https://json-schema.org/draft/2020-12/schema", **_absolute(translate(schema))},
+                registry=self._registry,
+                validate_formats=True,
+                mask="the value",
+            )
+        except (ValueError, jsonschema_rs.ReferencingError) as error:
+            raise ValueError(str(error)) from error
+        validator = Validator(compiled)
+        if isinstance(reference, str):
+            self._compiled[reference] = validator
+        return validator
+
+
+def translate(schema: Any) -> Any:
+    """A JSON Schema 2020-12 that accepts what this OpenAPI 3.0 schema accepts."""
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return {"$ref": schema["$ref"]}
+    result: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in _DROPPED or keyword.startswith("x-"):
+            continue
+        if keyword in ("properties", "patternProperties"):
+            result[keyword] = _translate_each(value)
+        elif keyword in ("items", "additionalProperties", "not"):
+            result[keyword] = translate(value)
+        elif keyword in ("allOf", "anyOf", "oneOf"):
+            result[keyword] = [translate(each) for each in value]
+        else:
+            result[keyword] = value
+    for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if result.get(exclusive) is True:
+            result[exclusive] = result.pop(bound)
+        elif result.get(exclusive) is False:
+            del result[exclusive]
+    if schema.get("nullable"):
+        _accept_null(result)
+    return result
+
+
+def _accept_null(schema: dict[str, Any]) -> None:
+    if isinstance(schema.get("type"), str):
+        schema["type"] = [schema["type"], "null"]
+    if "enum" in schema and None not in schema["enum"]:
+        schema["enum"] = [*schema["enum"], None]
+
+
+def _translate_each(schemas: dict[str, Any]) -> dict[str, Any]:
+    return {name: translate(schema) for name, schema in schemas.items()}
+
+
+def _absolute(value: Any) -> Any:
+    """The same schema with its references pointing into the registry."""
+    if isinstance(value, dict):
+        return {
+            key: f"{CONTRACT_URI}{child}" if key == "$ref" and isinstance(child, str) and child.startswith("#") else _absolute(child)
+            for key, child in value.items()
+        }
+    if isinstance(value, list):
+        return [_absolute(child) for child in value]
+    return value

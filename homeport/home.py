@@ -1,0 +1,125 @@
+"""Home: everything of one running Homeport, put together once and given to every handler as ``home``.
+
+``open_home`` is the only place that starts and stops parts, in one order and its reverse. The server, each of its worker processes
+and each command of the CLI open one; several on one database are normal.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from adapters.postgres import Database, EmbeddedPostgres, Notifications, check_server, migrate
+from homeport.activities import Activities
+from homeport.agents import Agents
+from homeport.apps import Apps
+from homeport.identity import Identity
+from homeport.keys import Keys
+from homeport.models import Models
+from homeport.permissions import Permissions
+from homeport.secrets import SecretBox, load_secret_key
+from homeport.settings import Settings
+from homeport.user_tokens import UserTokens
+from homeport.workspaces import Workspaces
+
+log = structlog.get_logger(__name__)
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The parts of a running Homeport."""
+
+    settings: Settings
+    database: Database
+    identity: Identity
+    keys: Keys
+    apps: Apps
+    permissions: Permissions
+    activities: Activities
+    workspaces: Workspaces
+    agents: Agents
+    user_tokens: UserTokens
+    models: Models
+
+
+def make_data_dir(settings: Settings) -> Path:
+    """The data directory, made for this user alone when it is missing. Whatever wants to write there calls this first."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings.data_dir
+
+
+@asynccontextmanager
+async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIterator[Home]:
+    """Start the database (the embedded one unless ``database_url`` names another), migrate it, and put the parts together.
+
+    A server also runs the background work; a command of the CLI does not. Raises AppError, or the database adapter's own errors, each
+    with a message for people.
+    """
+    async with AsyncExitStack() as stack:
+        url = await _database_url(settings, stack)
+        await migrate(url, MIGRATIONS)
+        database = Database(url, settings.database_pool_size)
+        stack.push_async_callback(database.close)
+        await database.open()
+        async with database.transaction() as connection:
+            await check_server(connection)
+        notifications = await stack.enter_async_context(Notifications(url))
+        home = _assemble(settings, database, notifications)
+        stack.push_async_callback(home.models.close)
+        await home.workspaces.ensure_defaults()
+        await home.agents.ensure_defaults()
+        if is_server:
+            stack.push_async_callback(_stop, [asyncio.create_task(_keep_running(each)) for each in _background(home)])
+        yield home
+
+
+def _assemble(settings: Settings, database: Database, notifications: Notifications) -> Home:
+    secret_box = SecretBox(load_secret_key(settings))
+    identity = Identity(database, notifications)
+    user_tokens = UserTokens(database, secret_box)
+    return Home(
+        settings=settings,
+        database=database,
+        identity=identity,
+        keys=Keys(database, identity),
+        apps=Apps(settings, database, identity),
+        permissions=Permissions(settings, database, notifications, identity),
+        activities=Activities(database, user_tokens),
+        workspaces=Workspaces(database),
+        agents=Agents(database),
+        user_tokens=user_tokens,
+        models=Models(settings, database, secret_box),
+    )
+
+
+async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
+    make_data_dir(settings)
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    embedded = EmbeddedPostgres(settings.data_dir)
+    url = await asyncio.to_thread(embedded.start)
+    stack.push_async_callback(asyncio.to_thread, embedded.stop)
+    return url
+
+
+def _background(home: Home) -> list[Coroutine[Any, Any, None]]:
+    return [home.activities.run_sweeper(), home.identity.usage.run(), home.models.warm()]
+
+
+async def _keep_running(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("background work ended", work=work.__qualname__)
+
+
+async def _stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

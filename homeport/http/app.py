@@ -1,0 +1,55 @@
+"""The application factory: settings and contract in, one ASGI application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+
+from homeport.contract import Contract, load_contract
+from homeport.home import make_data_dir, open_home
+from homeport.http.connexion_app import Asgi, connexion_app
+from homeport.http.error_bodies import ERROR_BODIES, PROBLEM_SURFACES
+from homeport.http.middleware.access import Access
+from homeport.http.middleware.body_limit import BodyLimit
+from homeport.http.middleware.errors import Errors
+from homeport.http.middleware.guard import Guard
+from homeport.log import configure_logging
+from homeport.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None, contract: Contract | None = None) -> Asgi:
+    """Build the server. Without arguments from the environment, which is how ``uvicorn --factory`` calls it.
+
+    Raises ContractError or SettingsError, both with a message for people.
+    """
+    settings = settings or load_settings()
+    configure_logging(settings)
+    contract = contract or load_server_contract(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        async with open_home(settings, is_server=True) as home:
+            yield {"home": home}
+
+    return connexion_app(contract, lifespan, _edges(settings, contract), is_checked=settings.validate_responses)
+
+
+def load_server_contract(settings: Settings) -> Contract:
+    """The contract that this server serves, from its cache when the files have not changed."""
+    return load_contract(surfaces=ERROR_BODIES, strict_surfaces=PROBLEM_SURFACES, cache_dir=make_data_dir(settings) / "cache")
+
+
+def _edges(settings: Settings, contract: Contract) -> list[Any]:
+    """What wraps everything, outermost first: so that errors carry request ids and, when it is on, CORS headers."""
+    edges: list[Any] = [Access]
+    if settings.allowed_origins:
+        cors = partial(CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"], max_age=600)
+        edges.append(cors)
+    edges += [
+        partial(Errors, contract=contract),
+        partial(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins),
+        partial(BodyLimit, max_bytes=settings.max_body_bytes),
+    ]
+    return edges

@@ -1,0 +1,309 @@
+"""The only module that imports Connexion. Connexion binds operationIds to handlers and sends each request through a stack of routed
+middlewares; every layer here is one of its own seams (``RoutedMiddleware``, ``RoutedAPI``, ``AsyncApi.make_operation``, the resolver),
+with the work that Connexion does per request done once, at start-up, by ``homeport.contract``.
+
+Connexion is given a skeleton of the document: paths and operationIds. It needs no more to dispatch, and so its own validation, which
+is built anew for every request, never runs.
+
+    Routing → Security → Permission → Validation → handler
+"""
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from homeport.contract import Contract, Operation
+from homeport.contract.contract import find_function
+from homeport.contract.operations import SecurityRequirement
+from homeport.contract.routing import UndecodablePath
+from homeport.errors import InvalidRequest, MethodNotAllowed, NotFound, PermissionMissing
+from homeport.http import credentials
+from homeport.http.binding import BoundHandler, bind_handler
+from homeport.http.exchange import Exchange, exchange_of
+from homeport.http.rendering import send_events, send_reply
+from homeport.http.request_body import ABSENT, read_request_body
+from homeport.identity import Identity, Principal
+from homeport.replies import EventStream
+
+with warnings.catch_warnings():
+    # Connexion imports Starlette's test client, which warns about the HTTP client it is given.
+    warnings.simplefilter("ignore")
+    from connexion.apps.asynchronous import AsyncApi, AsyncASGIApp
+    from connexion.middleware import ConnexionMiddleware
+    from connexion.middleware.abstract import ROUTING_CONTEXT, RoutedAPI, RoutedMiddleware, SpecMiddleware
+    from connexion.middleware.lifespan import LifespanMiddleware
+    from connexion.resolver import RelativeResolver
+
+HANDLERS = "handlers"
+# A handler that runs longer than this is watched for a client that has left.
+LEAVE_WATCH_AFTER_S = 0.25
+
+Asgi = Callable[[Any, Any, Any], Awaitable[None]]
+Credential = Callable[[str | None, Exchange, Identity], Awaitable[Principal | None]]
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before its answer was ready. Nobody is left to tell; the access log notes it."""
+
+
+def connexion_app(contract: Contract, lifespan: Any, edges: list[Any], *, is_checked: bool) -> Asgi:
+    """The ASGI application. ``edges`` are middleware factories that wrap everything, outermost first.
+
+    With ``is_checked`` every answer is held against the contract before it is sent.
+    """
+    middlewares = [*edges, LifespanMiddleware, Routing, Security, Permission, Validation]
+    app = ConnexionMiddleware(Dispatch(), import_name=HANDLERS, lifespan=lifespan, middlewares=middlewares)
+    app.add_api(_skeleton(contract), base_path="", resolver=RelativeResolver(HANDLERS), contract=contract, is_checked=is_checked)
+    # Build the stack now: an operation without its handler stops the start, not the first request.
+    app.app, app.middleware_stack = app._build_middleware_stack()
+    return app  # type: ignore[no-any-return]
+
+
+def _skeleton(contract: Contract) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for operation in contract.operations.values():
+        paths.setdefault(operation.path, {})[operation.method.lower()] = {
+            "operationId": operation.id,
+            "security": [],
+            "responses": {"default": {"description": operation.id}},
+        }
+    return {"openapi": "3.0.3", "info": contract.bundle.document["info"], "paths": paths}
+
+
+class Routing(SpecMiddleware):
+    """Finds the operation through the contract's segment table and notes it where Connexion's routed layers look for it."""
+
+    def __init__(self, app: Asgi) -> None:
+        self.app = app
+        self._routes: dict[str, tuple[Operation, dict[str, Any]]] = {}
+
+    def add_api(self, specification: Any, *, contract: Contract, **_: Any) -> None:
+        self._contract = contract
+        self._routes = {
+            id_: (operation, {"api_base_path": "", "operation_id": f"{HANDLERS}.{id_}"}) for id_, operation in contract.operations.items()
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            found = self._contract.routes.match(scope.get("raw_path") or scope["path"].encode())
+        except UndecodablePath as error:
+            raise InvalidRequest("The path is not percent-encoded UTF-8.") from error
+        if found is None:
+            raise NotFound(f"There is no operation at {scope['path'][:200]}; /docs lists them all.", code="UNKNOWN_ROUTE")
+        methods, scope["path_params"] = found
+        operation = methods.get(scope["method"])
+        exchange = exchange_of(scope)
+        if operation is None:
+            exchange.operation = next(iter(methods.values()))
+            allowed = ", ".join(sorted(methods))
+            raise MethodNotAllowed(f"{scope['method']} is not possible here, only {allowed}.", headers={"Allow": allowed})
+        exchange.operation, context = self._routes[operation.id]
+        scope.setdefault("extensions", {})[ROUTING_CONTEXT] = context
+        await self.app(scope, receive, send)
+
+
+class _ContractApi(RoutedAPI[Any]):
+    """One layer's operations: subclasses say how one is made."""
+
+    def __init__(self, *args: Any, contract: Contract, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.contract = contract
+        self.add_paths()
+
+    def operation_of(self, operation: Any) -> Operation:
+        return self.contract.operations[operation.operation_id.removeprefix(f"{HANDLERS}.")]
+
+
+class SecurityApi(_ContractApi):
+    def make_operation(self, operation: Any) -> Asgi:
+        return _security_layer(self.operation_of(operation), self.next_app)
+
+
+class Security(RoutedMiddleware[SecurityApi]):
+    """Turns the request's credentials into a principal, by the functions that the document names."""
+
+    api_cls = SecurityApi
+
+
+def _security_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    if not operation.security:
+        return next_app
+    alternatives = [_alternative(requirement) for requirement in operation.security]
+    names = frozenset(name for requirement in operation.security for name, _ in requirement.schemes)
+
+    async def authenticate(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        identity = scope["state"]["home"].identity
+        for alternative in alternatives:
+            principal = await alternative(exchange, identity)
+            if principal is not None:
+                exchange.principal = principal
+                return await next_app(scope, receive, send)
+        raise credentials.refuse(names, exchange)
+
+    return authenticate
+
+
+def _alternative(requirement: SecurityRequirement) -> Callable[[Exchange, Identity], Awaitable[Principal | None]]:
+    checks = []
+    for _, scheme in requirement.schemes:
+        if scheme["type"] == "http":
+            checks.append((b"authorization", True, find_function(scheme["x-bearerInfoFunc"])))
+        else:
+            checks.append((scheme["name"].lower().encode(), False, find_function(scheme["x-apikeyInfoFunc"])))
+
+    async def check(exchange: Exchange, identity: Identity) -> Principal | None:
+        principal = None
+        for header, is_bearer, function in checks:
+            principal = await function(_credential(exchange.headers.get(header), is_bearer=is_bearer), exchange, identity)
+            if principal is None:
+                return None
+        return principal
+
+    return check
+
+
+def _credential(header: bytes | None, *, is_bearer: bool) -> str | None:
+    if header is None:
+        return None
+    text = header.decode("latin-1").strip()
+    if is_bearer:
+        scheme, _, text = text.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    return text.strip() or None
+
+
+class PermissionApi(_ContractApi):
+    def make_operation(self, operation: Any) -> Asgi:
+        return _permission_layer(self.operation_of(operation), self.next_app)
+
+
+class Permission(RoutedMiddleware[PermissionApi]):
+    """Refuses a principal that does not hold the operation's permission, before anything else of the request is looked at."""
+
+    api_cls = PermissionApi
+
+
+def _permission_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    permission = operation.permission
+    if permission is None:
+        return next_app
+
+    async def enforce(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        principal = exchange.principal
+        if principal is None or principal.decide(permission) != "granted":
+            # What this process remembers may be older than a grant that another process has just made; look before refusing.
+            principal = await scope["state"]["home"].identity.refresh(principal) if principal else None
+            if principal is None:
+                raise credentials.refuse(frozenset(), exchange)
+            decision = principal.decide(permission)
+            if decision != "granted":
+                raise PermissionMissing(permission, denied=decision == "denied")
+            exchange.principal = principal
+        await next_app(scope, receive, send)
+
+    return enforce
+
+
+class ValidationApi(_ContractApi):
+    def make_operation(self, operation: Any) -> Asgi:
+        return _validation_layer(self.operation_of(operation), self.next_app)
+
+
+class Validation(RoutedMiddleware[ValidationApi]):
+    """Decodes and validates parameters and body; what is left are the handler's arguments."""
+
+    api_cls = ValidationApi
+
+
+def _validation_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    async def validate(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        if operation.parameters.names:
+            exchange.arguments = operation.parameters.decode(scope["path_params"], scope["query_string"], exchange.headers)
+        if not operation.bodies:
+            return await next_app(scope, receive, send)
+        body, files, form = await read_request_body(operation, exchange.headers, receive)
+        try:
+            if body is not ABSENT:
+                exchange.arguments["body"] = body
+            exchange.arguments["files"] = files
+            await next_app(scope, receive, send)
+        finally:
+            if form is not None:
+                await form.close()
+
+    return validate
+
+
+class DispatchApi(AsyncApi):
+    """Connexion's own API object, which resolves operationIds to handlers; each operation is bound once."""
+
+    def __init__(self, *args: Any, contract: Contract, is_checked: bool, **kwargs: Any) -> None:
+        self.contract = contract
+        self.is_checked = is_checked
+        super().__init__(*args, **kwargs)
+
+    def make_operation(self, operation: Any) -> Any:
+        compiled = self.contract.operations[operation.operation_id.removeprefix(f"{HANDLERS}.")]
+        return _dispatch_layer(bind_handler(operation.function, compiled, self.contract), compiled, is_checked=self.is_checked)
+
+
+class Dispatch(AsyncASGIApp):
+    """Calls the handler and sends what it returns."""
+
+    api_cls = DispatchApi
+
+
+def _dispatch_layer(call: BoundHandler, operation: Operation, *, is_checked: bool) -> Asgi:
+    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        exchange = exchange_of(scope)
+        watch = _LeaveWatch(receive)
+        try:
+            result = await call(scope["state"]["home"], exchange)
+        except asyncio.CancelledError:
+            if watch.has_left:
+                raise ClientLeft from None
+            raise
+        finally:
+            watch.stop()
+        if isinstance(result, EventStream):
+            await send_events(result, operation, exchange.request_id, receive, send, is_checked=is_checked)
+        else:
+            await send_reply(result, operation, send, is_checked=is_checked)
+
+    return dispatch
+
+
+class _LeaveWatch:
+    """Cancels a long-running handler when its client leaves. Costs one timer for the many requests that are answered at once."""
+
+    __slots__ = ("_receive", "_task", "_timer", "_watching", "has_left")
+
+    def __init__(self, receive: Any) -> None:
+        self.has_left = False
+        self._receive = receive
+        self._task = asyncio.current_task()
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(LEAVE_WATCH_AFTER_S, self._start)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def _start(self) -> None:
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            continue
+        self.has_left = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,1 @@
+"""One pure ASGI middleware a file, each an object built with explicit options."""

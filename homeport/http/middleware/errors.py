@@ -1,0 +1,57 @@
+"""Turns whatever is raised below into the surface's own error body. Nothing that is not an AppError says more than its request id."""
+
+from typing import Any
+
+import structlog
+
+from homeport.contract import Contract
+from homeport.contract.routing import UndecodablePath, split_path
+from homeport.errors import AppError, InternalError
+from homeport.http.connexion_app import ClientLeft
+from homeport.http.error_bodies import DEFAULT_SURFACE
+from homeport.http.exchange import Exchange, exchange_of
+from homeport.http.rendering import send_error
+
+log = structlog.get_logger(__name__)
+
+
+class Errors:
+    """The one place where exceptions become answers."""
+
+    def __init__(self, app: Any, *, contract: Contract) -> None:
+        self.app = app
+        self.contract = contract
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = exchange_of(scope)
+        try:
+            await self.app(scope, receive, send)
+        except ClientLeft:
+            return
+        except AppError as error:
+            if error.status >= 500:
+                log.warning(
+                    "request failed", code=error.code, reason=error.message, cause=repr(error.__cause__) if error.__cause__ else None
+                )
+            await self._answer(error, exchange, scope, send)
+        except Exception:
+            log.exception("request crashed")
+            await self._answer(InternalError(), exchange, scope, send)
+
+    async def _answer(self, error: AppError, exchange: Exchange, scope: Any, send: Any) -> None:
+        if exchange.status:
+            # The answer has begun: cutting it short is all that is left, and tells the client that it is not whole.
+            raise RuntimeError("failed after the answer had begun") from error
+        await send_error(error, self._surface(exchange, scope), exchange.request_id, send)
+
+    def _surface(self, exchange: Exchange, scope: Any) -> str:
+        if exchange.operation is not None:
+            return exchange.operation.surface
+        try:
+            segments = split_path(scope.get("raw_path") or scope["path"].encode())
+        except UndecodablePath:
+            return DEFAULT_SURFACE
+        return self.contract.surface_of(segments, DEFAULT_SURFACE)

@@ -1,0 +1,126 @@
+"""Answers on the wire: JSON, bytes and event streams."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+
+from homeport.contract import Operation
+from homeport.errors import AppError, InternalError
+from homeport.http.error_bodies import render_error
+from homeport.replies import EventStream, Reply
+
+log = structlog.get_logger(__name__)
+
+_JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+_NO_SNIFF = (b"x-content-type-options", b"nosniff")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+async def send_reply(result: Any, operation: Operation, send: Any, *, is_checked: bool) -> None:
+    """Send what a handler returned: plain JSON data, a Reply. With ``is_checked`` the answer is held against the contract first."""
+    reply = result if isinstance(result, Reply) else Reply(result)
+    status = reply.status or operation.success_status
+    body = reply.body if isinstance(reply.body, bytes) else b"" if reply.body is None else orjson.dumps(reply.body, option=_JSON_OPTIONS)
+    if is_checked:
+        check_answer(operation, status, reply.media_type if body else "", body)
+    await send_bytes(send, status, body, reply.media_type, reply.headers)
+
+
+async def send_bytes(send: Any, status: int, body: bytes, media_type: str, headers: Mapping[str, str]) -> None:
+    """Send one complete answer. Answers are not to be stored unless ``headers`` say otherwise."""
+    raw = [(b"content-length", b"%d" % len(body)), _NO_SNIFF]
+    if body:
+        raw.append((b"content-type", media_type.encode("latin-1")))
+    if headers:
+        raw += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    if not headers or all(name != b"cache-control" for name, _ in raw):
+        raw.append(_NO_STORE)
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(error: AppError, surface: str, request_id: str, send: Any) -> None:
+    """Send an error in its surface's own body. A 401 says how to authenticate."""
+    body, media_type = render_error(error, surface, request_id)
+    headers = dict(error.headers)
+    if error.status == 401:
+        headers.setdefault("WWW-Authenticate", 'Bearer realm="homeport"')
+    await send_bytes(send, error.status, orjson.dumps(body), media_type, headers)
+
+
+async def send_events(stream: EventStream, operation: Operation, request_id: str, receive: Any, send: Any, *, is_checked: bool) -> None:
+    """Send an event stream until it ends or the client leaves; whichever comes first, the source is closed before this returns."""
+    headers = [(b"content-type", b"text/event-stream"), _NO_STORE, (b"x-accel-buffering", b"no"), _NO_SNIFF]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in stream.headers.items()]
+    await send({"type": "http.response.start", "status": operation.success_status, "headers": headers})
+    sending = asyncio.ensure_future(_send_frames(stream, operation, request_id, send, is_checked=is_checked))
+    leaving = asyncio.ensure_future(_wait_until_gone(receive))
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not sending.done():
+            sending.cancel()
+        # Cancelling the sender raises inside the source's current await, which is what ends an upstream call at once.
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+        close = getattr(stream.frames, "aclose", None)
+        if close is not None:
+            await close()
+    if not sending.cancelled():
+        sending.result()
+
+
+async def _send_frames(stream: EventStream, operation: Operation, request_id: str, send: Any, *, is_checked: bool) -> None:
+    try:
+        async for frame in stream.frames:
+            if is_checked:
+                check_event(operation, frame)
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    except Exception as error:
+        # The status is long gone: the error can only be told in the stream.
+        if not isinstance(error, AppError):
+            log.exception("stream failed", operation=operation.id)
+        known = error if isinstance(error, AppError) else InternalError()
+        body, _ = render_error(known, operation.surface, request_id)
+        await send({"type": "http.response.body", "body": b"event: error\ndata: " + orjson.dumps(body) + b"\n\n", "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _wait_until_gone(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+def check_answer(operation: Operation, status: int, media_type: str, body: bytes) -> None:
+    """Raise InternalError when an answer is not one that the contract declares."""
+    media_type = media_type.partition(";")[0]
+    is_declared, validator = operation.response_validator(status, media_type)
+    if not is_declared:
+        raise InternalError(f"{operation.id} answered {status} {media_type or 'without a body'}, which the contract does not declare.")
+    if validator is not None and media_type.endswith("json"):
+        problems = validator.problems(orjson.loads(body), "response")
+        if problems:
+            raise InternalError(f"{operation.id} answered what the contract does not allow: {problems[0].pointer}: {problems[0].detail}")
+
+
+def check_event(operation: Operation, frame: bytes) -> None:
+    """Raise InternalError when an event is not what the contract declares: the event itself, and what its data says."""
+    lines = frame.decode().split("\n")
+    data = [line[6:] for line in lines if line.startswith("data: ")]
+    if not data:
+        return
+    if len(data) > 1:
+        raise InternalError(f"{operation.id} sent an event whose data is more than one line.")
+    try:
+        said = orjson.loads(data[0])
+    except orjson.JSONDecodeError:
+        said = data[0]
+    event = {"event": next((line[7:] for line in lines if line.startswith("event: ")), "message"), "data": data[0]}
+    _, validator = operation.response_validator(operation.success_status, "text/event-stream")
+    for checked, value in ((validator, event), (operation.event_validator, said)):
+        problems = checked.problems(value, "event") if checked is not None else ()
+        if problems:
+            raise InternalError(f"{operation.id} sent an event that the contract does not allow: {problems[0].pointer}: {problems[0].detail}")

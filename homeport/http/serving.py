@@ -1,0 +1,110 @@
+"""Runs the application: binds the port, then one server process or several that share it."""
+
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from homeport.settings import Settings
+
+APP_FACTORY = "homeport.http.app:create_app"
+BACKLOG = 2048
+
+
+class PortUnavailable(Exception):
+    """The port cannot be listened on; the message says why and what to do."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for ``host``. ``localhost`` means both loopback families, because clients that say "localhost" may try either.
+
+    Raises PortUnavailable.
+    """
+    hosts = ("127.0.0.1", "::1") if host == "localhost" else (host,)
+    sockets: list[socket.socket] = []
+    for each in hosts:
+        try:
+            sockets.append(_listen(each, sockets[0].getsockname()[1] if sockets else port))
+        except OSError as error:
+            # A machine without IPv6 has no ::1; that is not a reason not to start.
+            if sockets and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                continue
+            for open_socket in sockets:
+                open_socket.close()
+            raise PortUnavailable(_explain(each, port, error)) from error
+    return sockets
+
+
+def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Serve until SIGTERM or SIGINT, then stop accepting, let open requests finish within ``shutdown_s``, and return."""
+    config = uvicorn.Config(
+        APP_FACTORY,
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop" if os.name != "nt" else "asyncio",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
+        backlog=BACKLOG,
+    )
+    with _signals_end_quietly():
+        if settings.workers > 1:
+            Multiprocess(config, sockets=list(sockets)).run()
+        else:
+            uvicorn.Server(config).run(sockets=list(sockets))
+
+
+@contextmanager
+def _signals_end_quietly() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more when it is done; a clean stop must still exit with 0."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        # Listening from now on: another program that wants the port learns it at once, and early clients wait instead of failing.
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} on {host} is already in use. If another Homeport runs there, use that one. To see which program it is:\n"
+            f"    {_who_listens(port)}\n"
+            f"To choose another port:\n"
+            f"    homeport serve --port {port + 1 if port < 65535 else 3001}"
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs more rights than this user has. Choose one from 1024 up: homeport serve --port 3001"
+    return f"Cannot listen on {host}:{port}: {error.strerror or error}."
+
+
+def _who_listens(port: int) -> str:
+    if os.name == "nt":
+        return f"netstat -ano | findstr :{port}"
+    return f"lsof -nP -iTCP:{port} -sTCP:LISTEN"

@@ -1,0 +1,256 @@
+"""Real server processes: started, spoken to as their administrator, and ended, whatever happens in between."""
+
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import httpx
+import psutil
+
+# A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
+PROCESS_TIMEOUT_S = 90.0
+TIMEOUT_S = 5.0
+MEMORY = Path("/dev/shm")
+LAST_LINE = "Stop with Ctrl-C."
+KEY = re.compile(r"^  (hp_local_\w+)$", re.MULTILINE)
+LOG_TAIL_LINES = 30
+LOG_LINE_LENGTH = 1000
+
+Json = dict[str, Any]
+Decision = Literal["granted", "denied"]
+Value = TypeVar("Value")
+
+
+def eventually(read: Callable[[], Value], is_it: Callable[[Value], object] = bool, timeout_s: float = TIMEOUT_S) -> Value:
+    """Read until the value is as wanted; fail after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while not is_it(value := read()):
+        assert time.monotonic() < deadline, f"still {value!r} after {timeout_s} s"
+        threading.Event().wait(0.01)
+    return value
+
+
+@contextmanager
+def memory_folder() -> Iterator[Path]:
+    """A folder for data that is thrown away, in memory where that is possible: PostgreSQL writes it to the disk a hundred times."""
+    folder = Path(tempfile.mkdtemp(prefix="homeport-acceptance-", dir=MEMORY if os.access(MEMORY, os.W_OK) else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(eq=False)
+class Server:
+    """A ``homeport serve`` that was started."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    log_path: Path
+    _output: "queue.Queue[str]"
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        """The port that it took."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        """The base URL that it told; ``localhost``, as the official clients say it."""
+        return self.lines[0].rpartition(" ")[2]
+
+    @property
+    def first_key(self) -> str | None:
+        """The API key that it printed, if it made one."""
+        found = KEY.search("\n".join(self.lines))
+        return found[1] if found else None
+
+    @property
+    def log(self) -> str:
+        """What it has logged."""
+        return self.log_path.read_text(encoding="utf-8")
+
+    def logged(self, event: str) -> list[Json]:
+        """The lines that it has logged about an event."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"].startswith(event)]
+
+    def log_tail(self) -> str:
+        """The end of its log, for people."""
+        return "\n".join(line[:LOG_LINE_LENGTH] for line in self.log.splitlines()[-LOG_TAIL_LINES:])
+
+    def wait_until_announced(self) -> None:
+        """Return when it has told its address, which is before it serves."""
+        deadline = time.monotonic() + PROCESS_TIMEOUT_S
+        while not self.lines or self.lines[-1] != LAST_LINE:
+            line = self._output.get(timeout=max(0.0, deadline - time.monotonic()))
+            assert line, f"the server ended:\n{self.log}"
+            self.lines.append(line.rstrip("\n"))
+
+    def wait_until_ready(self) -> None:
+        """Return when it serves."""
+        self.wait_until_announced()
+        assert httpx.get(f"{self.url}/health", timeout=PROCESS_TIMEOUT_S, trust_env=False).status_code == 200
+
+    def wait(self) -> int:
+        """Wait for its end; returns the exit status."""
+        return self.process.wait(PROCESS_TIMEOUT_S)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit status."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.kill()
+        self.wait()
+
+    def workers(self) -> list[psutil.Process]:
+        """Its processes that serve, when there are several."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+
+    def postgres(self) -> psutil.Process | None:
+        """Its embedded database, if it runs."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            pid = int((self.data_dir / "postgres" / "data" / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+            process = psutil.Process(pid)
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+class Servers:
+    """Starts servers in a folder and, at the end, ends whatever of them is left. ``settings`` are those of all of them."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.started: list[Server] = []
+        self._settings = {
+            "HOMEPORT_VALIDATE_RESPONSES": "true",
+            "HOMEPORT_LOG_FORMAT": "json",
+            # Nothing listens there, so no Ollama of this machine is found.
+            "HOMEPORT_OLLAMA_URL": "http://127.0.0.1:1",
+            "PYTHONUNBUFFERED": "1",
+        } | settings
+
+    def begin(self, data_dir: str, *arguments: str, **settings: str) -> Server:
+        """Start a server on the named data directory and a free port, and return at once."""
+        command = [sys.executable, "-m", "homeport", "serve", "--port", "0", *arguments]
+        environment = os.environ | self._settings | {"HOMEPORT_DATA_DIR": str(self.folder / data_dir)} | settings
+        log_path = self.folder / f"{len(self.started)}.log"
+        with log_path.open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        server = Server(process, self.folder / data_dir, log_path, _lines_of(process))
+        self.started.append(server)
+        return server
+
+    def start(self, data_dir: str, *arguments: str, **settings: str) -> Server:
+        """Start a server and return when it serves."""
+        server = self.begin(data_dir, *arguments, **settings)
+        server.wait_until_ready()
+        return server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        running = [server for server in self.started if server.process.poll() is None]
+        for server in running:
+            server.process.terminate()
+        ended = [_end(server) for server in running]
+        for server in self.started:
+            if (postgres := server.postgres()) is not None:
+                # Left by a server that was killed; its data is thrown away.
+                postgres.send_signal(signal.SIGQUIT)
+                postgres.wait(PROCESS_TIMEOUT_S)
+            if server.process.stdout is not None:
+                server.process.stdout.close()
+        assert all(ended), "a server did not stop when it was told to"
+
+
+def _end(server: Server) -> bool:
+    """Wait for the end of a server that was told to stop; False when it had to be killed."""
+    try:
+        server.wait()
+    except subprocess.TimeoutExpired:
+        server.kill()
+        return False
+    return True
+
+
+def _lines_of(process: subprocess.Popen[str]) -> "queue.Queue[str]":
+    """What a process prints, line by line; an empty text at the end."""
+    lines: queue.Queue[str] = queue.Queue()
+    output = process.stdout
+    assert output is not None
+
+    def read() -> None:
+        with suppress(ValueError):  # closed
+            for line in output:
+                lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+class Admin:
+    """The admin surface of a server, as the holder of a key that may do everything."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.key = key
+        self.http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S, trust_env=False)
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Json:
+        """Call an operation that must succeed; returns the body of its answer."""
+        answer = self.http.request(method, f"/admin/v1{path}", json=body)
+        assert answer.is_success, answer.text
+        result: Json = answer.json()
+        return result
+
+    def register(self, name: str = "App", *, granted: tuple[str, ...] = (), **manifest: Any) -> str:
+        """Register an app and grant it permissions; returns its id."""
+        app_id: str = self.call("POST", "/apps", {"name": name, **manifest})["id"]
+        for permission in granted:
+            self.grant(app_id, permission)
+        return app_id
+
+    def grant(self, app_id: str, permission: str, state: Decision = "granted") -> None:
+        """Grant or deny a permission."""
+        self.call("PUT", f"/apps/{app_id}/grants/{permission}", {"state": state})
+
+    def grants(self, app_id: str) -> dict[str, str]:
+        """What is decided about an app: state by permission."""
+        return {grant["permission"]: grant["state"] for grant in self.call("GET", f"/apps/{app_id}/grants")["items"]}
+
+    def pending(self, app_id: str) -> dict[str, Json]:
+        """What an app has asked for and nobody has decided: request by permission."""
+        requests = self.call("GET", "/permission-requests?state=pending&limit=200")["items"]
+        return {request["permission"]: request for request in requests if request["app_id"] == app_id}
+
+    def decide(self, app_id: str, decisions: dict[str, Decision]) -> None:
+        """Wait until the app asks for these permissions, then decide each."""
+        pending = eventually(lambda: self.pending(app_id), lambda found: found.keys() >= decisions.keys())
+        for permission, decision in decisions.items():
+            self.call("POST", f"/permission-requests/{pending[permission]['id']}/decision", {"decision": decision})
+
+    def create_key(self, *scopes: str) -> Json:
+        """Make an API key; its text is in ``key``."""
+        return self.call("POST", "/api-keys", {"name": "a test's own", "scopes": list(scopes or ("*",))})

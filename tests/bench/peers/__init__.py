@@ -1,0 +1,1 @@
+"""What is compared: Homeport with bench operations added to its contract, FastAPI doing the same checks, Starlette doing none."""

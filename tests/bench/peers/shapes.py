@@ -1,0 +1,35 @@
+"""The requests and answers that every peer handles."""
+
+import random
+from typing import Any
+
+APP_ID = "0193b5c6-0000-7000-8000-000000000001"
+PONG = {"success": True, "message": "pong", "mode": "production", "appId": APP_ID, "timestamp": "2024-01-15T10:00:00Z"}
+GENERATED = 250
+
+
+def chat_body() -> dict[str, Any]:
+    """A chat as the official Python client sends it, explicit nulls included."""
+    return {
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {"role": "user", "content": "Hello! How are you today, and what can you do for me?"},
+        ],
+        "model": None,
+        "provider": None,
+        "temperature": 0.7,
+        "max_tokens": 1000,
+        "response_format": None,
+    }
+
+
+def upsert_body(count: int = 100, dimensions: int = 384) -> dict[str, Any]:
+    """A batch of vectors."""
+    numbers = random.Random(1)
+    return {
+        "vectors": [
+            {"id": f"doc-{i}", "vector": [round(numbers.uniform(-1, 1), 6) for _ in range(dimensions)], "metadata": {"text": "x", "n": i}}
+            for i in range(count)
+        ],
+        "workspaceId": "bench",
+    }

@@ -1,0 +1,74 @@
+"""Starts the peers: one server process each, on the first core, so that the load on the second does not slow it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+START_LIMIT_S = 60
+SERVER_CORE = 0
+LOAD_CORE = 1
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def pin(core: int) -> None:
+    """Keep this process and its children on one core, where the system can do that and there are several."""
+    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {core})
+
+
+@contextmanager
+def running(command: list[str], url: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run a server until the block ends; gives its process id once ``url`` answers 200. Raises RuntimeError with the end of its log."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=lambda: pin(SERVER_CORE),  # noqa: PLW1509 the bench has one thread
+        )
+    try:
+        wait_until_up(url, process, log)
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Return as soon as ``url`` answers 200."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                if response.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.01)
+    end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    raise RuntimeError(f"{url} did not come up; the end of its log:\n{end}")
+
+
+def uvicorn_command(application: str, port: int, *, is_factory: bool = False) -> list[str]:
+    """The command that serves a peer, the same for all."""
+    options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    return [sys.executable, "-m", "uvicorn", application, *options, *(["--factory"] if is_factory else [])]

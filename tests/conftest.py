@@ -1,0 +1,18 @@
+"""What every test starts from: an environment without the developer's own settings, keys and databases."""
+
+import os
+
+import pytest
+
+PREFIXES = ("HOMEPORT_", "PG")
+SUFFIXES = ("_API_KEY", "_API_BASE", "_BASE_URL")
+
+for _name in list(os.environ):
+    if _name.startswith(PREFIXES) or _name.endswith(SUFFIXES) or _name == "DATABASE_URL":
+        del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Coroutine tests run on asyncio, the only event loop that the program uses."""
+    return "asyncio"

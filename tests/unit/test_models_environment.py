@@ -1,0 +1,114 @@
+"""Providers that the environment configures, and what is known of models without asking anybody."""
+
+import subprocess
+import sys
+
+import pytest
+from structlog.testing import capture_logs
+
+from adapters.chat import Endpoint
+from adapters.model_catalog import is_chat_model, list_chat_models, load_catalog
+from homeport.errors import InvalidRequest
+from homeport.models.environment import KNOWN_PROVIDERS, read_environment, recognize_provider
+from homeport.models.providers import check_base_url, check_provider_name
+
+
+@pytest.mark.parametrize("known", KNOWN_PROVIDERS, ids=lambda known: known.name)
+def test_each_known_provider_is_found_by_each_of_its_variables(known) -> None:  # type: ignore[no-untyped-def]
+    for variable in known.key_variables:
+        [found] = read_environment({variable: " sk-1 ", "OTHER": "x"})
+        assert found.endpoint == Endpoint(known.name, known.kind, known.base_url, "sk-1")
+        assert recognize_provider(found.endpoint) == known
+    assert (known.base_url is not None) == (known.kind == "openai"), "only OpenAI's protocol is spoken directly"
+
+
+def test_an_empty_environment_configures_nothing() -> None:
+    assert read_environment({"OPENAI_API_KEY": "", "ANTHROPIC_API_KEY": "  ", "PATH": "/bin"}) == []
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "OPENAI_API_BASE"])
+def test_an_address_alone_configures_a_local_server(variable: str) -> None:
+    [found] = read_environment({variable: "http://127.0.0.1:8000/v1/"})
+    assert found.endpoint == Endpoint("openai", "openai", "http://127.0.0.1:8000/v1", None)
+    assert recognize_provider(found.endpoint) is None, "it is not OpenAI itself"
+
+
+def test_a_wrong_address_is_told_in_the_log_and_configures_nothing() -> None:
+    with capture_logs() as logs:
+        assert read_environment({"OPENAI_API_KEY": "sk-1", "OPENAI_BASE_URL": "ftp://models/"}) == []
+    assert logs[0]["provider"] == "openai"
+    assert "sk-1" not in repr(logs)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "models",
+        "ftp://a/v1",
+        "http://",
+        "http://user:pw@a/v1",
+        "https://user@a/v1",
+        "http://a/v1?key=1",
+        "http://a/#x",
+        "http://a b/",
+        "http://a:99999/",
+        "http://[::1/",
+    ],
+)
+def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        check_base_url(url)
+
+
+def test_an_address_loses_only_the_slash_at_its_end() -> None:
+    assert check_base_url(" https://Models.example:8443/v1/ ") == "https://Models.example:8443/v1"
+    assert check_base_url("http://[::1]:8000") == "http://[::1]:8000"
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a b", "a" * 64, "ünï"])
+def test_a_name_that_cannot_stand_before_a_slash_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        check_provider_name(name)
+
+
+def test_the_catalogue_is_there_and_knows_models_that_can_chat() -> None:
+    catalog = load_catalog()
+    assert len(catalog.chat_models) > 50, "LiteLLM's list has moved: adapters.model_catalog.LIST_FILE"
+    for kind in ("anthropic", "gemini", "cohere_chat", "openai", "together_ai"):
+        models = list_chat_models(kind)
+        assert models
+        assert not any(model.startswith(f"{kind}/") or "embed" in model for model in models)
+    assert list_chat_models("nobody") == []
+
+
+@pytest.mark.parametrize("known", [known for known in KNOWN_PROVIDERS if known.kind != "openai"], ids=lambda known: known.name)
+def test_the_usual_model_of_a_provider_is_one_that_it_has(known) -> None:  # type: ignore[no-untyped-def]
+    assert known.default_model in list_chat_models(known.kind)
+
+
+def test_reading_the_catalogue_does_not_import_litellm() -> None:
+    program = "import sys, homeport.models, adapters.model_catalog as catalog; catalog.load_catalog(); print('litellm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("item", "can_chat"),
+    [
+        ({"id": "gpt-4o-mini"}, True),
+        ({"id": "text-embedding-3-small"}, False),
+        ({"id": "whisper-1"}, False),
+        ({"id": "gpt-image-1"}, False),
+        ({"id": "llama3.2:latest"}, True),
+        ({"id": "qwen2.5-7b-instruct"}, True),
+        ({"id": "nomic-embed-text:latest"}, False),
+        ({"id": "all-minilm"}, False),
+        ({"id": "any", "type": "embedding"}, False),
+        ({"id": "any", "type": "chat"}, True),
+        ({"id": "claude", "type": "model"}, True),
+        ({"id": "any", "capabilities": {"completion_chat": False}}, False),
+    ],
+)
+def test_models_that_cannot_chat_are_told_apart(item: dict[str, object], can_chat: bool) -> None:
+    assert is_chat_model(item) is can_chat

@@ -3,11 +3,11 @@ FROM python:3.12-slim AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /opt/homeport && python -m venv /opt/build
+RUN python -m venv --without-pip /opt/homeport && python -m venv /opt/build
 
 COPY requirements.txt requirements-build.txt ./
-RUN /opt/homeport/bin/pip install --require-hashes -r requirements.txt \
- && /opt/build/bin/pip install --require-hashes -r requirements-build.txt
+RUN /opt/build/bin/pip install --require-hashes -r requirements-build.txt \
+ && /opt/build/bin/pip --python /opt/homeport/bin/python install --require-hashes -r requirements.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY openapi openapi
@@ -15,7 +15,7 @@ COPY adapters adapters
 COPY handlers handlers
 COPY homeport homeport
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
- && /opt/homeport/bin/pip install --no-deps /dist/homeport-*.whl
+ && /opt/build/bin/pip --python /opt/homeport/bin/python install --no-deps /dist/homeport-*.whl
 
 
 FROM python:3.12-slim

@@ -52,6 +52,9 @@ MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
 MAX_LEARNED = 256
 
+# What reading a body raises when the connection is lost; RuntimeError when that was noticed between two reads.
+BROKEN = (aiohttp.ClientError, ConnectionError, RuntimeError)
+
 
 class OpenAIProtocol:
     """The direct transport. ``chat_timeout_s`` bounds a whole answer, ``stream_idle_s`` the silence within a streamed one; after
@@ -212,7 +215,7 @@ class _EventReader:
             return None
         except EventTooLarge as error:
             raise bad_answer(self._endpoint, "sent a piece that is too large") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except BROKEN as error:
             raise bad_answer(self._endpoint, "broke off in the middle of its answer", error) from error
         self.is_at_end = not piece
         self._silent_s = 0
@@ -234,7 +237,7 @@ async def _read(endpoint: Endpoint, response: aiohttp.ClientResponse) -> bytes:
     try:
         while len(body) <= limit_bytes and (piece := await response.content.readany()):
             body += piece
-    except (aiohttp.ClientError, ConnectionError) as error:
+    except BROKEN as error:
         raise bad_answer(endpoint, "broke off in the middle of its answer", error) from error
     finally:
         response.close()
@@ -249,7 +252,7 @@ async def _drain(response: aiohttp.ClientResponse) -> None:
         async with asyncio.timeout(LINGER_S):
             while await response.content.readany():
                 pass
-    except (TimeoutError, aiohttp.ClientError, ConnectionError):
+    except (TimeoutError, *BROKEN):
         return  # the answer is complete; only the connection is lost
 
 

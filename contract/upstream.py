@@ -8,9 +8,8 @@ open, finished and cancelled (the client left before the end), and the last requ
 It is also what benchmarks run against, so the good path does as little as possible.
 """
 
-import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
@@ -25,16 +24,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-FOREVER_S = 3600.0
+from contract.behaviours import BEHAVIOURS, ClientLeft, Cut, Exchange, echo, echo_of, find_behaviour
+
 OTHER_MODELS = ("text-embedding-3-small", "whisper-1")
 
-
-class ClientLeft(Exception):
-    """The client closed the connection before the answer was complete."""
-
-
-class Cut(Exception):
-    """The connection is to be cut in the middle of the answer."""
+__all__ = ["BEHAVIOURS", "OTHER_MODELS", "RunningUpstream", "State", "create_app", "echo", "echo_of", "serve_in_thread"]
 
 
 @dataclass(slots=True)
@@ -58,264 +52,6 @@ class State:
         }
 
 
-class Exchange:
-    """One request and the ways to answer it, right or wrong."""
-
-    def __init__(self, request: dict[str, Any], receive: Receive, send: Send) -> None:
-        self.request = request
-        self.model = str(request.get("model"))
-        self.is_stream = bool(request.get("stream"))
-        self._receive = receive
-        self._send = send
-
-    async def start(self, status: int, media_type: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send the head of the answer."""
-        await self._send({"type": "http.response.start", "status": status, "headers": [(b"content-type", media_type.encode()), *headers]})
-
-    async def send(self, body: bytes, *, is_last: bool = False) -> None:
-        """Send a part of the body."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
-
-    async def answer(self, status: int, value: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with JSON."""
-        body = orjson.dumps(value)
-        await self.start(status, "application/json", [(b"content-length", str(len(body)).encode()), *headers])
-        await self.send(body, is_last=True)
-
-    async def wait(self, seconds: float) -> None:
-        """Do nothing for a while. Raises ClientLeft as soon as the client has gone."""
-        try:
-            async with asyncio.timeout(seconds):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            return
-        raise ClientLeft
-
-    def argument(self, default: float) -> float:
-        """The number at the end of the model's name."""
-        _, dash, number = self.model.partition("-")
-        return float(number) if dash else default
-
-
-Behaviour = Callable[[Exchange], Awaitable[None]]
-
-
-def last_user_text(request: dict[str, Any]) -> str:
-    """The text of the last message from the user; images and files become ``[type]``."""
-    content = next((m.get("content") for m in reversed(request.get("messages", [])) if m.get("role") == "user"), "")
-    if isinstance(content, list):
-        return " ".join(block["text"] if block.get("type") == "text" else f"[{block.get('type')}]" for block in content)
-    return str(content)
-
-
-def echo_of(text: str) -> str:
-    """What the model ``echo`` answers to a text."""
-    return f"You said: {text}"
-
-
-def _usage(request: dict[str, Any], completion_tokens: int) -> dict[str, int]:
-    prompt_tokens = sum(len(str(message.get("content")).split()) for message in request.get("messages", []))
-    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
-
-
-def _completion(exchange: Exchange, tokens: list[str]) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "".join(tokens)}, "finish_reason": "stop"}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": exchange.model,
-        "choices": [choice],
-        "usage": _usage(exchange.request, len(tokens)),
-    }
-
-
-def _chunk(exchange: Exchange, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": exchange.model, "choices": [choice]}
-    return b"data: %b\n\n" % orjson.dumps(chunk)
-
-
-async def _say(exchange: Exchange, tokens: list[str], *, after_s: float = 0) -> None:
-    if not exchange.is_stream:
-        return await exchange.answer(200, _completion(exchange, tokens))
-    await exchange.start(200, "text/event-stream")
-    if after_s:
-        await exchange.wait(after_s)
-    await exchange.send(_chunk(exchange, {"role": "assistant", "content": ""}))
-    for token in tokens:
-        await exchange.send(_chunk(exchange, {"content": token}))
-    await exchange.send(_chunk(exchange, {}, "stop"))
-    if (exchange.request.get("stream_options") or {}).get("include_usage"):
-        usage = {"object": "chat.completion.chunk", "model": exchange.model, "choices": [], "usage": _usage(exchange.request, len(tokens))}
-        await exchange.send(b"data: %b\n\n" % orjson.dumps(usage))
-    await exchange.send(b"data: [DONE]\n\n", is_last=True)
-
-
-async def _begin(exchange: Exchange) -> None:
-    """Send the head and the first part of a good answer, to be spoilt by the caller."""
-    if exchange.is_stream:
-        await exchange.start(200, "text/event-stream")
-        await exchange.send(_chunk(exchange, {"role": "assistant", "content": "Once"}))
-    else:
-        await exchange.start(200, "application/json")
-        await exchange.send(b'{"id": "chatcmpl-1", "choices": [')
-
-
-async def echo(exchange: Exchange, *, after_s: float = 0) -> None:
-    """The fixed transformation of the last user message, word by word."""
-    words = echo_of(last_user_text(exchange.request)).split(" ")
-    await _say(exchange, [words[0], *(f" {word}" for word in words[1:])], after_s=after_s)
-
-
-async def pause(exchange: Exchange) -> None:
-    """The head of a stream, nothing for so many seconds, then the echo (not streamed: the echo)."""
-    await echo(exchange, after_s=exchange.argument(1))
-
-
-async def long(exchange: Exchange) -> None:
-    """So many tokens, as fast as they go."""
-    await _say(exchange, [f"token{i} " for i in range(int(exchange.argument(50)))])
-
-
-async def slow(exchange: Exchange) -> None:
-    """Nothing at all for so many seconds, then the echo."""
-    await exchange.wait(exchange.argument(1))
-    await echo(exchange)
-
-
-async def stall(exchange: Exchange) -> None:
-    """A good beginning, then silence."""
-    await _begin(exchange)
-    await exchange.wait(FOREVER_S)
-
-
-async def endless(exchange: Exchange) -> None:
-    """A token every 10 ms until the client leaves."""
-    await _begin(exchange)
-    while True:
-        await exchange.wait(0.01)
-        await exchange.send(_chunk(exchange, {"content": " and"}))
-
-
-async def die(exchange: Exchange) -> None:
-    """A good beginning, then the connection is cut."""
-    await _begin(exchange)
-    raise Cut
-
-
-async def nonsense(exchange: Exchange) -> None:
-    """Status 200 and a body that is not what its type says."""
-    await exchange.start(200, "text/event-stream" if exchange.is_stream else "application/json")
-    await exchange.send(b"data: <<<not json>>>\n\n" if exchange.is_stream else b"<<<not json>>>", is_last=True)
-
-
-async def html(exchange: Exchange) -> None:
-    """Status 200 and a web page, as a captive portal or a wrong base URL gives."""
-    await exchange.start(200, "text/html")
-    await exchange.send(b"<!doctype html><title>Welcome</title>", is_last=True)
-
-
-async def empty(exchange: Exchange) -> None:
-    """A well-formed answer with no choices."""
-    if exchange.is_stream:
-        await exchange.start(200, "text/event-stream")
-        return await exchange.send(b"data: [DONE]\n\n", is_last=True)
-    await exchange.answer(200, {**_completion(exchange, []), "choices": []})
-
-
-async def huge(exchange: Exchange) -> None:
-    """A body, or a line of a stream, that never ends."""
-    await _begin(exchange)
-    await exchange.send(b'data: {"choices": "' if exchange.is_stream else b'"')
-    while True:
-        await exchange.send(b"x" * 1_048_576)
-        await exchange.wait(0.001)
-
-
-async def error_mid_stream(exchange: Exchange) -> None:
-    """A good beginning, then an error object in the stream (not streamed: an error object with status 200)."""
-    error = {"error": {"message": "SECRET-DETAIL the model crashed", "type": "server_error", "code": None}}
-    if not exchange.is_stream:
-        return await exchange.answer(200, error)
-    await _begin(exchange)
-    await exchange.send(b"data: %b\n\n" % orjson.dumps(error), is_last=True)
-
-
-async def redirect(exchange: Exchange) -> None:
-    """Another address, which must not be followed with the key in hand."""
-    await exchange.answer(307, {}, [(b"location", b"/v1/elsewhere")])
-
-
-async def picky(exchange: Exchange) -> None:
-    """As OpenAI's reasoning models: ``max_tokens`` and any ``temperature`` but 1 are refused."""
-    if "max_tokens" in exchange.request:
-        message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-        return await _refuse(exchange, 400, message, "unsupported_parameter", param="max_tokens")
-    if exchange.request.get("temperature", 1) != 1:
-        message = "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is supported."
-        return await _refuse(exchange, 400, message, "unsupported_value", param="temperature")
-    await echo(exchange)
-
-
-async def strict(exchange: Exchange) -> None:
-    """As Mistral: an option that it does not know is refused."""
-    if "stream_options" in exchange.request:
-        detail = [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]
-        return await exchange.answer(422, {"object": "error", "message": {"detail": detail}})
-    await echo(exchange)
-
-
-async def _refuse(
-    exchange: Exchange, status: int, message: str, code: str | None, *, param: str | None = None, retry_after: str = ""
-) -> None:
-    error = {"message": message, "type": "invalid_request_error" if status < 500 else "server_error", "param": param, "code": code}
-    await exchange.answer(status, {"error": error}, [(b"retry-after", retry_after.encode())] if retry_after else ())
-
-
-def _refusal(status: int, code: str | None, *, param: str | None = None, retry_after: str = "") -> Behaviour:
-    async def refuse(exchange: Exchange) -> None:
-        await _refuse(exchange, status, f"SECRET-DETAIL of {status}", code, param=param, retry_after=retry_after)
-
-    return refuse
-
-
-BEHAVIOURS: dict[str, Behaviour] = {
-    "echo": echo,
-    "long": long,
-    "slow": slow,
-    "pause": pause,
-    "stall": stall,
-    "endless": endless,
-    "die": die,
-    "nonsense": nonsense,
-    "html": html,
-    "empty": empty,
-    "huge": huge,
-    "error-mid-stream": error_mid_stream,
-    "redirect": redirect,
-    "picky": picky,
-    "strict": strict,
-    "context": _refusal(400, "context_length_exceeded", param="messages"),
-    "400": _refusal(400, "invalid_value", param="messages"),
-    "401": _refusal(401, "invalid_api_key"),
-    "402": _refusal(402, "insufficient_credits"),
-    "403": _refusal(403, None),
-    "404": _refusal(404, "model_not_found", param="model"),
-    "422": _refusal(422, None),
-    "429": _refusal(429, "rate_limit_exceeded", retry_after="7"),
-    "quota": _refusal(429, "insufficient_quota"),
-    "500": _refusal(500, None),
-    "503": _refusal(503, None),
-}
-UNKNOWN = BEHAVIOURS["404"]
-
-
-def _behaviour(model: str) -> Behaviour:
-    return BEHAVIOURS.get(model) or BEHAVIOURS.get(model.partition("-")[0]) or UNKNOWN
-
-
 class ChatCompletions:
     """``POST /v1/chat/completions`` as an ASGI application, so that a client that leaves is noticed and a connection can be cut."""
 
@@ -332,7 +68,7 @@ class ChatCompletions:
         state.last_headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         state.open += 1
         try:
-            await _behaviour(str(request.get("model")))(Exchange(request, receive, send))
+            await find_behaviour(str(request.get("model")))(Exchange(request, receive, send))
             state.finished += 1
         except ClientLeft:
             state.cancelled += 1
@@ -350,7 +86,7 @@ class Models:
         value = {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "stand-in"} for name in names]}
         exchange = Exchange({"model": scope["path_params"].get("model", "")}, receive, send)
         try:
-            await (_behaviour(exchange.model)(exchange) if exchange.model else exchange.answer(200, value))
+            await (find_behaviour(exchange.model)(exchange) if exchange.model else exchange.answer(200, value))
         except (ClientLeft, Cut):
             return
 

@@ -1,13 +1,12 @@
 """The API browser: Swagger UI from its package, pointed at this server's own documents. Nothing is loaded from anywhere else."""
 
 import functools
-import hashlib
 from pathlib import Path
 
 import orjson
 
 from homeport.contract import Contract
-from homeport.contract.contract import PublishedDocument
+from homeport.contract.contract import PublishedDocument, strong_etag
 from homeport.errors import NotFound
 
 # Swagger UI writes style attributes; scripts come from files only.
@@ -51,7 +50,7 @@ def read_asset(name: str, contract: Contract) -> PublishedDocument:
 
 def find_document(contract: Contract, name: str) -> PublishedDocument:
     """The document of one surface by its file name, ``local_apps.json``. Raises NotFound naming those that exist."""
-    document = contract.published(name.removesuffix(".json")) if name.endswith(".json") else None
+    document = contract.published_surfaces.get(name.removesuffix(".json")) if name.endswith(".json") else None
     if document is None:
         known = ", ".join(f"{surface}.json" for surface in contract.surfaces)
         raise NotFound(f"There is no document '{name[:80]}'; there are: {known}.")
@@ -63,7 +62,7 @@ def _package_file(name: str) -> PublishedDocument:
     import swagger_ui_bundle
 
     content = (Path(swagger_ui_bundle.swagger_ui_path) / name).read_bytes()
-    return PublishedDocument(content, _MEDIA_TYPES[name], _etag(content))
+    return PublishedDocument(content, _MEDIA_TYPES[name], strong_etag(content))
 
 
 def _start_script(contract: Contract) -> PublishedDocument:
@@ -74,8 +73,4 @@ def _start_script(contract: Contract) -> PublishedDocument:
         b"window.ui = SwaggerUIBundle({..." + orjson.dumps(options) + b",\n"
         b"  presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: 'StandaloneLayout'});\n"
     )
-    return PublishedDocument(content, "text/javascript", _etag(content))
-
-
-def _etag(content: bytes) -> str:
-    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    return PublishedDocument(content, "text/javascript", strong_etag(content))

@@ -19,6 +19,7 @@ from homeport.agents import Agents
 from homeport.apps import Apps
 from homeport.identity import Identity
 from homeport.keys import Keys
+from homeport.migrations import SCRIPTS
 from homeport.models import Models
 from homeport.permissions import Permissions
 from homeport.secrets import SecretBox, load_secret_key
@@ -27,8 +28,6 @@ from homeport.user_tokens import UserTokens
 from homeport.workspaces import Workspaces
 
 log = structlog.get_logger(__name__)
-
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,21 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
     """
     async with AsyncExitStack() as stack:
         url = await _database_url(settings, stack)
-        await migrate(url, MIGRATIONS)
+        await migrate(url, SCRIPTS)
         database = Database(url, settings.database_pool_size)
         stack.push_async_callback(database.close)
         await database.open()
         async with database.transaction() as connection:
             await check_server(connection)
-        notifications = await stack.enter_async_context(Notifications(url))
+        notifications = Notifications(url)
         home = _assemble(settings, database, notifications)
+        # Listening begins once everybody has subscribed: nothing is missed in between.
+        await stack.enter_async_context(notifications)
         stack.push_async_callback(home.models.close)
         await home.workspaces.ensure_defaults()
         await home.agents.ensure_defaults()
         if is_server:
-            stack.push_async_callback(_stop, [asyncio.create_task(_keep_running(each)) for each in _background(home)])
+            stack.push_async_callback(_stop, [asyncio.create_task(_keep_running(*each)) for each in _background(home)])
         yield home
 
 
@@ -108,15 +109,19 @@ async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
     return url
 
 
-def _background(home: Home) -> list[Coroutine[Any, Any, None]]:
-    return [home.activities.run_sweeper(), home.identity.usage.run(), home.models.warm()]
+def _background(home: Home) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    return [
+        ("return stale activities", home.activities.run_sweeper()),
+        ("note the use of keys", home.identity.usage.run()),
+        ("warm the model transport", home.models.warm()),
+    ]
 
 
-async def _keep_running(work: Coroutine[Any, Any, None]) -> None:
+async def _keep_running(name: str, work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception:
-        log.exception("background work ended", work=work.__qualname__)
+        log.exception("background work ended", work=name)
 
 
 async def _stop(tasks: list[asyncio.Task[None]]) -> None:

@@ -81,8 +81,8 @@ async def _upgrade(url: str, scripts: Path, known: list[str]) -> None:
         if not isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
             raise
         raise DatabaseUnsuitable(
-            f"The database role may not create what Homeport needs ({error.orig.diag.message_primary}). Make the role the owner of the database; "
-            "if it is about the extension, have an administrator run CREATE EXTENSION vector in it."
+            f"The database role may not create what Homeport needs ({error.orig.diag.message_primary}). Make the role the owner of the "
+            "database; if it is about the extension, have an administrator run CREATE EXTENSION vector in it."
         ) from error
     finally:
         await engine.dispose()

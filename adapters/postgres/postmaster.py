@@ -19,10 +19,12 @@ on the command line, which wins over everything.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,6 +45,7 @@ START_S = 600.0
 STOP_STEPS = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5.0))
 LOG_LIMIT_BYTES = 1024 * 1024
 LOG_KEPT_BYTES = 64 * 1024
+FULL_DISK_BYTES = 128 * 1024
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - its size is read, nothing is written
 SMALL_SHARED_MEMORY_BYTES = 512 * 1024 * 1024
 
@@ -108,7 +111,8 @@ class Postmaster:
                 return
             if number != signal.SIGINT:
                 log.warning("embedded database does not stop", pid=pid, next_signal=number.name)
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it may just have ended
+                os.kill(pid, number)
             deadline = time.monotonic() + patience_s
             while self._find() is not None and time.monotonic() < deadline:
                 time.sleep(POLL_S)
@@ -122,7 +126,7 @@ class Postmaster:
 
     def _ping(self) -> Ping:
         conninfo = make_conninfo(host=str(self._socket_dir), port=PORT, user=SUPERUSER, dbname="postgres", connect_timeout=2)
-        return Ping(PGconn.ping(conninfo.encode()))
+        return Ping(PGconn.ping(os.fsencode(conninfo)))
 
     def _find(self) -> int | None:
         """The process id of the running server, also one that does not answer yet."""
@@ -157,6 +161,8 @@ class Postmaster:
             return
         self._process = None
         reason = self._last_lines(self._log_start)
+        if shutil.disk_usage(self._data).free < FULL_DISK_BYTES:
+            reason += "\nNo space left on the disk"  # where there may have been no room for these words in the log
         if "is still in use" not in reason:
             raise EmbeddedPostgresError(
                 f"The database in {self._data} does not start. {advice(reason)}The log {self._log_path} says:\n{reason}"

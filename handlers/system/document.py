@@ -17,12 +17,12 @@ def _send(document: PublishedDocument, if_none_match: str | None) -> Reply:
 
 
 async def get_document_json(contract: Contract, if_none_match: str | None = None) -> Reply:
-    return _send(contract.published(), if_none_match)
+    return _send(contract.published, if_none_match)
 
 
 async def get_document_yaml(contract: Contract, if_none_match: str | None = None) -> Reply:
     # Writing YAML takes a while the first time.
-    return _send(await asyncio.to_thread(contract.published, as_yaml=True), if_none_match)
+    return _send(await asyncio.to_thread(lambda: contract.published_yaml), if_none_match)
 
 
 async def get_surface_document(contract: Contract, name: str, if_none_match: str | None = None) -> Reply:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def doctor(json: Json = False) -> None:
     """Check what Homeport needs. Exit status 1 when something is missing."""
-    checks = asyncio.run(_check(command_settings(), is_silent=json))
+    checks = asyncio.run(_check(command_settings(has_warnings=False), is_silent=json))
     if json:
         print_json(checks)
     elif failed := [check.name for check in checks if check.status == "fail"]:

@@ -61,7 +61,7 @@ def add(
 @app.command("list")
 def list_providers(json: Json = False) -> None:
     """List providers and their models, the default first. Each is asked for its models."""
-    providers = with_home(_all_providers)
+    providers = with_home(_all_providers, has_warnings=False)
     if json:
         return print_json(providers)
     if not providers:
@@ -77,7 +77,7 @@ def list_providers(json: Json = False) -> None:
         say("", *(f"'{name}' gave no list of models. To see why: homeport models test {name}" for name in silent))
 
 
-@app.command()
+@app.command("test")
 def try_providers(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The provider's name; all of them when left out.")] = None,
 ) -> None:

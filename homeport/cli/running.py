@@ -34,14 +34,14 @@ def set_data_dir(data_dir: Path | None) -> None:
         os.environ["HOMEPORT_DATA_DIR"] = str(data_dir.expanduser().absolute())
 
 
-def command_settings() -> "Settings":
-    """The settings for a short command, which logs warnings and errors only, as text. Raises SettingsError."""
+def command_settings(*, has_warnings: bool = True) -> "Settings":
+    """The settings for a short command, which logs warnings (unless it tells them itself) and errors, as text. Raises SettingsError."""
     from homeport.log import configure_logging
     from homeport.settings import load_settings
 
     settings = load_settings()
     quieter = {
-        "log_level": "warning" if settings.log_level == "info" else settings.log_level,
+        "log_level": ("warning" if has_warnings else "error") if settings.log_level == "info" else settings.log_level,
         "log_format": "console" if settings.log_format == "auto" else settings.log_format,
     }
     settings = settings.model_copy(update=quieter)
@@ -49,9 +49,9 @@ def command_settings() -> "Settings":
     return settings
 
 
-def with_home(work: "Callable[[Home], Awaitable[T]]") -> T:
+def with_home(work: "Callable[[Home], Awaitable[T]]", *, has_warnings: bool = True) -> T:
     """Open everything, do ``work`` and close it again; a server on the same data may run meanwhile. Raises what ``work`` raises."""
-    settings = command_settings()
+    settings = command_settings(has_warnings=has_warnings)
     # The clean-up runs on the way out, so that an embedded database is not left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
@@ -98,6 +98,8 @@ def fail(error: Exception) -> NoReturn:
         end(f"The OpenAPI document cannot be served:\n{indent(str(error), '  ')}")
     if isinstance(error, PortUnavailable):
         end(str(error))
+    if isinstance(error, OSError) and error.filename is not None:
+        end(f"{error.filename} cannot be used: {error.strerror}. Check it, or choose another data directory with --data-dir.")
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     end(f"This failed unexpectedly ({reason}). Run it again with HOMEPORT_LOG_LEVEL=debug to see where.")
 

@@ -56,7 +56,6 @@ def serve(
 
 
 def _run(settings: "Settings", sockets: list[socket.socket]) -> None:
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _database_starting(settings) as wait_for_url:
         from homeport.http.app import create_app, load_server_contract
         from homeport.http.serving import serve as serve_until_stopped

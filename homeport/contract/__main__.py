@@ -17,8 +17,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         contract = load_contract(surfaces=ERROR_BODIES, strict_surfaces=PROBLEM_SURFACES)
-        published = contract.published()
-        document = orjson.loads(published.content) if published else {}
+        document = orjson.loads(contract.published.content)
         validate(document)
     except (ContractError, OpenAPIValidationError) as error:
         print(error, file=sys.stderr)

@@ -51,15 +51,21 @@ class Contract:
                 return surface
         return default
 
-    @functools.cache  # noqa: B019 one contract lives as long as the process
-    def published(self, surface: str | None = None, *, as_yaml: bool = False) -> PublishedDocument | None:
-        """The document as clients get it: component names kept, how credentials are checked left out. None for an unknown surface."""
-        document = self._select(surface)
-        if not document["paths"]:
-            return None
-        content = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True).encode() if as_yaml else orjson.dumps(document)
-        media_type = "application/yaml" if as_yaml else "application/json"
-        return PublishedDocument(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    @functools.cached_property
+    def published(self) -> PublishedDocument:
+        """The whole document as JSON, as clients get it: component names kept, how credentials are checked left out."""
+        return _publish(orjson.dumps(self._select(None)), "application/json")
+
+    @functools.cached_property
+    def published_yaml(self) -> PublishedDocument:
+        """The same as YAML. The first use takes a while."""
+        content = yaml.dump(self._select(None), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return _publish(content.encode(), "application/yaml")
+
+    @functools.cached_property
+    def published_surfaces(self) -> Mapping[str, PublishedDocument]:
+        """One document for each surface, with only the components that it uses."""
+        return {surface: _publish(orjson.dumps(self._select(surface)), "application/json") for surface in self.surfaces}
 
     def _select(self, surface: str | None) -> dict[str, Any]:
         document: dict[str, Any] = orjson.loads(orjson.dumps(self.bundle.document))
@@ -73,6 +79,15 @@ class Contract:
             document["paths"] = {path: item for path, item in document["paths"].items() if any(each_operation({"paths": {path: item}}))}
             _drop_unused_components(document)
         return document
+
+
+def _publish(content: bytes, media_type: str) -> PublishedDocument:
+    return PublishedDocument(content, media_type, strong_etag(content))
+
+
+def strong_etag(content: bytes) -> str:
+    """An ETag that changes with every byte."""
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

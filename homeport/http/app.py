@@ -15,6 +15,7 @@ from homeport.http.middleware.access import Access
 from homeport.http.middleware.body_limit import BodyLimit
 from homeport.http.middleware.errors import Errors
 from homeport.http.middleware.guard import Guard
+from homeport.http.serving import stop_with_parent
 from homeport.log import configure_logging
 from homeport.settings import Settings, load_settings
 
@@ -30,6 +31,7 @@ def create_app(settings: Settings | None = None, contract: Contract | None = Non
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        stop_with_parent()
         async with open_home(settings, is_server=True) as home:
             yield {"home": home}
 

@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from homeport.contract import Operation
-from homeport.errors import AppError, InternalError
+from homeport.errors import AppError, InternalError, Unavailable
 from homeport.http.error_bodies import render_error
 from homeport.replies import EventStream, Reply
 
@@ -52,25 +52,45 @@ async def send_error(error: AppError, surface: str, request_id: str, send: Any) 
 
 
 async def send_events(stream: EventStream, operation: Operation, request_id: str, receive: Any, send: Any, *, is_checked: bool) -> None:
-    """Send an event stream until it ends or the client leaves; whichever comes first, the source is closed before this returns."""
-    headers = [(b"content-type", b"text/event-stream"), _NO_STORE, (b"x-accel-buffering", b"no"), _NO_SNIFF]
+    """Send an event stream until it ends, the client leaves, or the server stops and cancels this; the source is closed before it returns.
+
+    The connection ends with the stream: for some clients that is the end of the answer.
+    """
+    headers = [(b"content-type", b"text/event-stream"), _NO_STORE, (b"x-accel-buffering", b"no"), _NO_SNIFF, (b"connection", b"close")]
     headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in stream.headers.items()]
-    await send({"type": "http.response.start", "status": operation.success_status, "headers": headers})
-    sending = asyncio.ensure_future(_send_frames(stream, operation, request_id, send, is_checked=is_checked))
-    leaving = asyncio.ensure_future(_wait_until_gone(receive))
     try:
-        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await send({"type": "http.response.start", "status": operation.success_status, "headers": headers})
+        await _send_while_wanted(stream, operation, request_id, receive, send, is_checked=is_checked)
     finally:
-        leaving.cancel()
-        if not sending.done():
-            sending.cancel()
-        # Cancelling the sender raises inside the source's current await, which is what ends an upstream call at once.
-        await asyncio.gather(sending, leaving, return_exceptions=True)
         close = getattr(stream.frames, "aclose", None)
         if close is not None:
             await close()
+
+
+def stopping() -> AppError:
+    """What a request is told that is not done when the server's patience ends."""
+    return Unavailable("The server is stopping. Try again when it is back.", code="SERVER_STOPPING")
+
+
+async def _send_while_wanted(
+    stream: EventStream, operation: Operation, request_id: str, receive: Any, send: Any, *, is_checked: bool
+) -> None:
+    sending = asyncio.ensure_future(_send_frames(stream, operation, request_id, send, is_checked=is_checked))
+    leaving = asyncio.ensure_future(_wait_until_gone(receive))
+    is_stopping = False
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        is_stopping = True
+    finally:
+        leaving.cancel()
+        # Raises inside the source's current await, which is what ends an upstream call at once.
+        sending.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
     if not sending.cancelled():
         sending.result()
+    elif is_stopping:
+        await _send_last(stopping(), operation, request_id, send)
 
 
 async def _send_frames(stream: EventStream, operation: Operation, request_id: str, send: Any, *, is_checked: bool) -> None:
@@ -80,13 +100,17 @@ async def _send_frames(stream: EventStream, operation: Operation, request_id: st
                 check_event(operation, frame)
             await send({"type": "http.response.body", "body": frame, "more_body": True})
     except Exception as error:
-        # The status is long gone: the error can only be told in the stream.
         if not isinstance(error, AppError):
             log.exception("stream failed", operation=operation.id)
-        known = error if isinstance(error, AppError) else InternalError()
-        body, _ = render_error(known, operation.surface, request_id)
-        await send({"type": "http.response.body", "body": b"event: error\ndata: " + orjson.dumps(body) + b"\n\n", "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+        await _send_last(error if isinstance(error, AppError) else InternalError(), operation, request_id, send)
+    else:
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_last(error: AppError, operation: Operation, request_id: str, send: Any) -> None:
+    """The status is long gone: an error can only be told in the stream."""
+    body, _ = render_error(error, operation.surface, request_id)
+    await send({"type": "http.response.body", "body": b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"})
 
 
 async def _wait_until_gone(receive: Any) -> None:
@@ -123,4 +147,5 @@ def check_event(operation: Operation, frame: bytes) -> None:
     for checked, value in ((validator, event), (operation.event_validator, said)):
         problems = checked.problems(value, "event") if checked is not None else ()
         if problems:
-            raise InternalError(f"{operation.id} sent an event that the contract does not allow: {problems[0].pointer}: {problems[0].detail}")
+            first = problems[0]
+            raise InternalError(f"{operation.id} sent an event that the contract does not allow: {first.pointer}: {first.detail}")

@@ -1,15 +1,17 @@
 """Runs the application: binds the port, then one server process or several that share it."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from homeport.http.protocol import HttpProtocol
 from homeport.settings import Settings
 
 APP_FACTORY = "homeport.http.app:create_app"
@@ -47,7 +49,7 @@ def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         factory=True,
         workers=settings.workers,
         loop="uvloop" if os.name != "nt" else "asyncio",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,
@@ -55,22 +57,43 @@ def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
         backlog=BACKLOG,
     )
-    with _signals_end_quietly():
-        if settings.workers > 1:
-            Multiprocess(config, sockets=list(sockets)).run()
-        else:
-            uvicorn.Server(config).run(sockets=list(sockets))
-
-
-@contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """uvicorn raises the signal that stopped it once more when it is done; a clean stop must still exit with 0."""
-    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        if settings.workers > 1:
+            Workers(config, list(sockets)).run()
+        else:
+            server = uvicorn.Server(config)
+            # From here on no signal is lost: uvicorn listens to them once its event loop runs, which takes a moment. And when it is done
+            # it raises the signal that stopped it once more, which must not end a clean stop with another status than 0.
+            for each in before:
+                signal.signal(each, server.handle_exit)
+            server.run(sockets=list(sockets))
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+class Workers(Multiprocess):
+    """Several server processes on the same sockets."""
+
+    def terminate_all(self) -> None:
+        """Stop them all, and stop listening here, too: nobody would answer."""
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
+
+def stop_with_parent() -> None:
+    """In one of several server processes: stop as soon as the one that started them is gone, even killed."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="wait for the parent's end", daemon=True).start()
 
 
 def _listen(host: str, port: int) -> socket.socket:

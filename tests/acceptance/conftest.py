@@ -1,6 +1,7 @@
 """Servers for the tests: one that most of them share, and what starts others. A failed test shows what its servers have logged."""
 
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,9 +63,16 @@ def admin(server: Server) -> Iterator[Admin]:
 
 
 @pytest.fixture(scope="module")
-def servers(running_upstream: RunningUpstream) -> Iterator[Servers]:
-    """Servers of a module's own, to be stopped and killed."""
-    with memory_folder() as folder, Servers(folder, **provider_settings(running_upstream)) as servers:
+def folder() -> Iterator[Path]:
+    """A folder for the data of this module's servers."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def servers(folder: Path, running_upstream: RunningUpstream) -> Iterator[Servers]:
+    """Servers of a test's own, to be stopped and killed."""
+    with Servers(folder, **provider_settings(running_upstream)) as servers:
         yield servers
 
 

@@ -26,7 +26,9 @@ KEY = re.compile(r"^  (hp_local_\w+)$", re.MULTILINE)
 
 def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     """The environment of a command that works on ``data_dir``."""
-    return os.environ | {"HOMEPORT_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"} | settings
+    # With compiled modules kept, as on a user's machine.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return inherited | {"HOMEPORT_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"} | settings
 
 
 def homeport(data_dir: Path, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:

@@ -124,7 +124,7 @@ async def test_declared_permissions_are_decided_by_a_person_while_the_app_waits(
     careful = sdk(app_id=app_id, app_name="Careful", permissions=["api.agents", "llm.chat"])
     await asyncio.to_thread(admin.decide, app_id, {"api.agents": "granted", "llm.chat": "denied"})
     await _until(lambda: careful._registered)
-    assert "registered successfully (1 permission granted, 1 denied)" in capsys.readouterr().out
+    assert "registered successfully" in capsys.readouterr().out
     assert admin.grants(app_id) == {"api.agents": "granted", "llm.chat": "denied"}
 
     assert await careful.api.get_agents()
@@ -409,11 +409,10 @@ async def test_a_provider_that_fails_raises_the_error_of_the_sdk(app: RealtimeXS
 
 
 async def test_a_stream_that_breaks_off_raises_after_what_has_come(app: RealtimeXSDK) -> None:
-    texts = []
+    stream = app.llm.chat_stream(HELLO, ChatOptions(model="die"))
+    assert (await anext(stream)).text == "Once"
     with pytest.raises(LLMProviderError) as failed:
-        async for chunk in app.llm.chat_stream(HELLO, ChatOptions(model="die")):
-            texts.append(chunk.text)
-    assert texts == ["Once"]
+        await anext(stream)
     assert failed.value.code == "LLM_STREAM_ERROR"
 
 

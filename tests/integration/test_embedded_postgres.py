@@ -9,14 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
-from adapters.postgres import EmbeddedPostgres, EmbeddedPostgresError
+from adapters.postgres import EmbeddedPostgres, EmbeddedPostgresError, postmaster
 from adapters.postgres.account import Account, server_account
 from adapters.postgres.binaries import find_binaries, make_reachable
 from adapters.postgres.postmaster import LOG_LIMIT_BYTES
@@ -27,17 +27,13 @@ ROOT = Path(__file__).parents[2]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: sudo make test")
 
 HOLDER = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from adapters.postgres import EmbeddedPostgres
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\\n"))
 server = EmbeddedPostgres(Path(sys.argv[1]))
 print(server.start(), flush=True)
-while True:
-    try:
-        sys.stdin.readline()
-        break
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
+sys.stdin.readline()
 server.stop()
 """
 
@@ -258,7 +254,7 @@ def test_the_number_of_a_dead_server_may_have_gone_to_another_program(used_dir: 
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: pid_of(used_dir) is None)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as program:
+    with subprocess.Popen(["sleep", "60"], **server_account(used_dir).credentials()) as program:
         for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
             file = used_dir / "postgres/data" / name
             file.write_text(file.read_text(encoding="utf-8").replace(f"{pid}\n", f"{program.pid}\n"), encoding="utf-8")
@@ -266,7 +262,7 @@ def test_the_number_of_a_dead_server_may_have_gone_to_another_program(used_dir: 
             assert run_sql(url, "SELECT 1") == [(1,)]
             first.stop()
         assert program.poll() is None
-        program.communicate(b"\n", timeout=5)
+        program.kill()
 
 
 def test_ctrl_c_in_the_terminal_is_not_for_the_server(used_dir: Path, hold: Callable[[Path], Holder]) -> None:
@@ -323,8 +319,27 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(EmbeddedPostgresError, match="The disk is full: free some space"):
             EmbeddedPostgres(disk).start()
         assert not (disk / "postgres/data").exists()
+        subprocess.run(["mount", "-o", "remount,size=150m", disk], check=True)
+        with started(disk) as url:
+            run_sql(url, "CREATE TABLE kept ()")
+        with (disk / "filler").open("wb") as filler, suppress(OSError):
+            while True:
+                filler.write(bytes(65536))
+        with pytest.raises(EmbeddedPostgresError, match="The disk is full: free some space"):
+            EmbeddedPostgres(disk).start()
+        (disk / "filler").unlink()
+        with started(disk) as url:
+            assert run_sql(url, "SELECT count(*) FROM kept") == [(0,)]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_parallel_work_goes_through_the_disk_where_shared_memory_is_small(used_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postmaster, "SMALL_SHARED_MEMORY_BYTES", 2**60)
+    with started(used_dir) as url:
+        assert run_sql(url, "SHOW dynamic_shared_memory_type") == [("mmap",)]
+        plan = run_sql(f"{url}&options=-c%20debug_parallel_query%3Don", "EXPLAIN (ANALYZE, COSTS OFF) SELECT count(*) FROM pg_class")
+        assert any("Workers Launched: 1" in str(line) for line in plan)
 
 
 def test_a_server_that_does_not_start_is_told_with_the_end_of_its_log(used_dir: Path) -> None:

@@ -65,9 +65,7 @@ def test_litellm_is_imported_beside_the_event_loop_and_keeps_to_itself(tmp_path:
     (tmp_path / ".env").write_text("FROM_DOTENV=1\n", encoding="utf-8")
     root = Path(__file__).parents[2]
     environ = {"PYTHONPATH": str(root), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", WARM], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", WARM], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120, check=False)
     lines = done.stdout.splitlines()
     assert "ticks True" in lines, done.stderr
     assert "dotenv False" in lines

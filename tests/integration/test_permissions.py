@@ -90,6 +90,23 @@ async def test_what_a_person_denied_stays_denied_at_once_under_every_policy(data
         assert (answer.denied, answer.message) == (["llm.chat"], "All permissions already processed")
 
 
+@pytest.mark.parametrize("policy", ["allow", "manifest"])
+async def test_a_policy_does_not_overrule_a_person_who_decides_at_the_same_time(database_url: str, tmp_path: Path, policy: str) -> None:
+    async with open_parts(database_url, tmp_path, permission_policy=policy) as here, open_parts(database_url, tmp_path) as there:
+        app = await here.app(permissions=["llm.chat"])
+        deny = f"INSERT INTO grants (app_id, permission, state, decided_by) VALUES ('{app.id}', 'llm.chat', 'denied', 'person')"
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        async with AsyncExitStack() as both:
+            connection = await both.enter_async_context(there.database.transaction())
+            await connection.exec_driver_sql("SELECT FROM apps FOR UPDATE")
+            await connection.exec_driver_sql(deny)
+            async with Asking(here, str(app.id), "llm.chat") as asking:
+                await eventually(lambda: there.run_sql(waiting), lambda rows: rows[0][0] == 1)
+                await both.aclose()
+        assert asking.answer is not None
+        assert asking.answer.denied == ["llm.chat"]
+
+
 async def test_prompt_waits_for_a_person_and_answers_with_the_decision(database_url: str, tmp_path: Path) -> None:
     async with open_parts(database_url, tmp_path) as here:
         app = await here.app(permissions=["llm.chat"])

@@ -84,8 +84,7 @@ async def test_04_a_recursive_schema_validates_and_is_published_as_a_reference(t
     assert (good.status_code, bad.status_code) == (200, 400)
     assert "body/children/0" in bad.json()["error"]
     with handlers({"echo": echo}):
-        published = load_contract(tmp_path, surfaces=ERROR_BODIES).published()
-    assert published is not None
+        published = load_contract(tmp_path, surfaces=ERROR_BODIES).published
     assert orjson.loads(published.content)["components"]["schemas"]["Tree"]["properties"]["children"]["items"] == {
         "$ref": "#/components/schemas/Tree"
     }
@@ -221,8 +220,7 @@ async def test_14_an_error_after_the_first_event_is_told_in_the_stream(tmp_path:
 async def test_15_braces_in_a_description_are_text(tmp_path: Path) -> None:
     write_contract(tmp_path, {"/a": {"get": operation("answer", description="{{ 1/0 }} {% x %}")}})
     with handlers({"answer": answer}):
-        published = load_contract(tmp_path, surfaces=ERROR_BODIES).published()
-    assert published is not None
+        published = load_contract(tmp_path, surfaces=ERROR_BODIES).published
     assert orjson.loads(published.content)["paths"]["/a"]["get"]["description"] == "{{ 1/0 }} {% x %}"
 
 
@@ -397,3 +395,22 @@ async def test_an_error_of_the_domain_keeps_its_code_and_sentence(tmp_path: Path
     async with client(build(tmp_path, {"/a": {"get": operation("refuse")}}, {"refuse": refuse})) as http:
         body = (await http.get("/a")).json()
     assert (body["error"], body["code"]) == ("Do it like this.", "INVALID_MODEL")
+
+
+async def test_an_event_that_the_contract_does_not_allow_ends_the_stream_when_answers_are_checked(tmp_path: Path) -> None:
+    async def frames() -> AsyncIterator[bytes]:
+        yield b'data: {"text": "a"}\n\n'
+        yield b"data: [DONE]\n\n"
+        yield b'data: {"text": 1}\n\n'
+        yield b'data: {"text": "never sent"}\n\n'
+
+    async def stream() -> EventStream:
+        return EventStream(frames())
+
+    event = {"anyOf": [{"type": "object", "properties": {"text": {"type": "string"}}}, {"type": "string", "enum": ["[DONE]"]}]}
+    responses = {"200": {"description": "ok", "content": {"text/event-stream": {"schema": {"type": "object"}}}}}
+    streaming = operation("stream", responses=responses, **{"x-stream-event": event})
+    async with client(build(tmp_path, {"/s": {"get": streaming}}, {"stream": stream}, is_checked=True)) as http:
+        text = (await http.get("/s")).text
+    assert text.startswith('data: {"text": "a"}\n\ndata: [DONE]\n\nevent: error\n')
+    assert "never sent" not in text

@@ -1,5 +1,6 @@
 """Turns whatever is raised below into the surface's own error body. Nothing that is not an AppError says more than its request id."""
 
+import asyncio
 from typing import Any
 
 import structlog
@@ -10,7 +11,7 @@ from homeport.errors import AppError, InternalError
 from homeport.http.connexion_app import ClientLeft
 from homeport.http.error_bodies import DEFAULT_SURFACE
 from homeport.http.exchange import Exchange, exchange_of
-from homeport.http.rendering import send_error
+from homeport.http.rendering import send_error, stopping
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,11 @@ class Errors:
             await self.app(scope, receive, send)
         except ClientLeft:
             return
+        except asyncio.CancelledError:
+            # Only a server that stops cancels requests, those that are not done by then.
+            if exchange.status:
+                raise
+            await self._answer(stopping(), exchange, scope, send)
         except AppError as error:
             if error.status >= 500:
                 log.warning(

@@ -1,0 +1,51 @@
+"""Who calls the server in the contract run: a developer, an app that holds every permission an app can have, and an app that holds none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from contract.server import RunningServer
+
+DEVELOPER = "developer"
+APP = "app"
+STRANGER = "app without grants"
+TIMEOUT_S = 30.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """``file`` holds their credentials in the form that Schemathesis reads; ``key_id`` is the id of the developer's key."""
+
+    file: Path
+    key_id: str
+
+
+def make_callers(server: RunningServer, folder: Path) -> Callers:
+    """Register the apps, grant the one of them what there is to grant, and leave a permission request for a person to decide."""
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.key}"}, timeout=TIMEOUT_S, trust_env=False) as http:
+        document = _send(http, "GET", "/openapi.json")
+        operations = [operation for item in document["paths"].values() for operation in item.values()]
+        permissions = {operation["x-permission"] for operation in operations if {"appId": []} in operation["security"]} - {"none"}
+        app = _send(http, "POST", "/admin/v1/apps", {"name": "Contract app", "permissions": sorted(permissions)})
+        for permission in permissions:
+            _send(http, "PUT", f"/admin/v1/apps/{app['id']}/grants/{permission}", {"state": "granted"})
+        stranger = _send(http, "POST", "/admin/v1/apps", {"name": "Stranger"})
+        _send(http, "POST", "/api/local-apps/request-permission", {"app_id": stranger["id"], "permission": "llm.chat"})
+        (key,) = _send(http, "GET", "/admin/v1/api-keys")["items"]
+    headers = {
+        DEVELOPER: {"name": "Authorization", "value": f"Bearer {server.key}"},
+        APP: {"name": "X-App-Id", "value": app["id"]},
+        STRANGER: {"name": "X-App-Id", "value": stranger["id"]},
+    }
+    file = folder / "callers.json"
+    file.write_bytes(orjson.dumps({"auth": [{"name": name, "fixedHeaders": [header]} for name, header in headers.items()]}))
+    return Callers(file, key["id"])
+
+
+def _send(http: httpx.Client, method: str, path: str, body: Json | None = None) -> Any:
+    return http.request(method, path, json=body).raise_for_status().json()

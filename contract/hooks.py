@@ -1,0 +1,113 @@
+"""What Schemathesis is told besides ``schemathesis.toml``: checks of our own, and how to treat the run's own keys."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import schemathesis
+from schemathesis import Case, CheckContext, HookContext, Response
+from schemathesis.core.failures import Failure
+
+from contract.callers import STRANGER
+from contract.exclusions import EXCLUSIONS
+from homeport.contract.schemas import Schemas, Validator
+
+CALLER = os.environ.get("CONTRACT_CALLER")
+KEY_ID = os.environ.get("CONTRACT_KEY_ID")
+
+AnyCase = Case[Any]
+
+_validators: dict[str, Validator] = {}
+
+
+def definition(case: AnyCase) -> dict[str, Any]:
+    """The operation of a case as the document writes it."""
+    raw: dict[str, Any] = case.operation.definition.raw
+    return raw
+
+
+@schemathesis.hook
+def filter_failure(context: HookContext, failure: Failure, case: AnyCase, response: Response) -> bool:
+    """Whether a failure counts: not, when the answer is one of the exclusions."""
+    operation, text = definition(case)["operationId"], response.content.decode(errors="replace")
+    return not any(each.check in failure.checks and operation in each.operations and each.text in text for each in EXCLUSIONS)
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> None:
+    """Keep the key that the run itself uses from being revoked: another id is tried instead."""
+    if case.method == "DELETE" and case.path_parameters.get("key_id") == KEY_ID:
+        case.path_parameters["key_id"] = str(uuid4())
+
+
+@schemathesis.check
+class EveryOperationSucceeds:
+    """Each operation that was tested has answered with success at least once: tests that are only ever refused prove little."""
+
+    def __init__(self) -> None:
+        self.tested: set[str] = set()
+        self.succeeded: set[str] = set()
+
+    def after_response(self, ctx: CheckContext, response: Response, case: AnyCase) -> None:
+        """Note what came back."""
+        if CALLER != STRANGER:
+            self.tested.add(case.operation.label)
+            if 200 <= response.status_code < 300:
+                self.succeeded.add(case.operation.label)
+
+    def after_run(self, ctx: CheckContext) -> None:
+        """Name the operations that never succeeded."""
+        if missing := self.tested - self.succeeded:
+            raise AssertionError(f"These operations never answered with success: {', '.join(sorted(missing))}")
+
+
+@schemathesis.check
+def a_stranger_is_refused(ctx: CheckContext, response: Response, case: AnyCase) -> None:
+    """An app that holds nothing gets 403 wherever a permission is needed, and 401 where apps cannot call at all, whatever it sends."""
+    operation = definition(case)
+    if case.auth_identity != STRANGER or not operation["security"]:
+        return
+    if {"appId": []} not in operation["security"]:
+        assert response.status_code == 401, f"An app got {response.status_code}, expected 401"
+    elif operation["x-permission"] != "none":
+        assert response.status_code == 403, f"An app without the permission got {response.status_code}, expected 403"
+        assert response.json()["permission"] == operation["x-permission"]
+
+
+@schemathesis.check
+def streams_are_whole_and_as_declared(ctx: CheckContext, response: Response, case: AnyCase) -> None:
+    """The data of each event is what ``x-stream-event`` declares, and the stream ends with ``[DONE]`` or with an error, not both."""
+    if not response.headers.get("content-type", [""])[0].startswith("text/event-stream"):
+        return
+    events = list(_events(response.content.decode()))
+    validator = _stream_data(case)
+    for name, data in events:
+        problems = validator.problems(data, name)
+        assert not problems, f"An event says what is not declared: {problems[0].pointer} {problems[0].detail}\n{name}: {data!r}"
+    assert events, "The stream ended without an event"
+    name, last = events[-1]
+    if name == "error":
+        # Nobody but the server itself makes this one: it is what a 500 would have been.
+        assert last["code"] != "INTERNAL_ERROR", f"The server failed in the stream: {last}"
+    else:
+        assert last == "[DONE]", f"The stream broke off after {last!r}"
+        assert [data["close"] for _, data in events[:-1]] == [False] * (len(events) - 2) + [True], "Only the last piece closes"
+    assert "error" not in [name for name, _ in events[:-1]], "The stream went on after an error"
+
+
+def _events(text: str) -> Iterator[tuple[str, Any]]:
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
+        if "data" in fields:
+            data = fields["data"]
+            yield fields.get("event", "message"), orjson.loads(data) if data.startswith("{") else data
+
+
+def _stream_data(case: AnyCase) -> Validator:
+    operation = definition(case)
+    name = operation["operationId"]
+    if name not in _validators:
+        _validators[name] = Schemas(case.operation.schema.raw_schema).compile(operation["x-stream-event"])
+    return _validators[name]

@@ -24,7 +24,7 @@ from adapters.postgres.binaries import find_binaries
 from adapters.postgres.migrations import known_revisions
 from homeport.contract import ContractError, load_contract
 from homeport.errors import AppError
-from homeport.home import MIGRATIONS
+from homeport.migrations import SCRIPTS
 from homeport.models import Models, Provider, ProviderTest
 from homeport.models.environment import read_environment
 from homeport.models.models import DIRECT
@@ -205,13 +205,13 @@ async def _check_server(connection: AsyncConnection, settings: Settings) -> Chec
 
 
 async def _check_schema(connection: AsyncConnection) -> Check:
-    newest = known_revisions(MIGRATIONS)[-1]
+    newest = known_revisions(SCRIPTS)[-1]
     if (await connection.execute(text("SELECT to_regclass('alembic_version')"))).scalar() is None:
         return Check("schema", "ok", f"not there yet; the first start makes schema {newest}")
     found = (await connection.execute(text("SELECT max(version_num) FROM alembic_version"))).scalar()
     if found == newest:
         return Check("schema", "ok", f"{found}, up to date")
-    if found is None or found in known_revisions(MIGRATIONS):
+    if found is None or found in known_revisions(SCRIPTS):
         return Check("schema", "warn", f"{found or 'none'}; this Homeport brings {newest}", "The next start of the server migrates it.")
     return Check(
         "schema",

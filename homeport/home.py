@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from adapters.postgres import Database, EmbeddedPostgres, Notifications, check_server, migrate
+from adapters.postgres import Database, EmbeddedPostgres, Notifications, migrate
 from homeport.activities import Activities
 from homeport.agents import Agents
 from homeport.apps import Apps
@@ -66,8 +66,6 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
         database = Database(url, settings.database_pool_size)
         stack.push_async_callback(database.close)
         await database.open()
-        async with database.transaction() as connection:
-            await check_server(connection)
         notifications = Notifications(url)
         home = _assemble(settings, database, notifications)
         # Listening begins once everybody has subscribed: nothing is missed in between.

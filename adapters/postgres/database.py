@@ -22,6 +22,7 @@ from homeport.errors import InvalidRequest, Unavailable
 __all__ = ["Database", "DatabaseUnsuitable", "check_server"]
 
 POOL_TIMEOUT_S = 5.0
+ENVELOPE_LEVELS = 8
 RECONNECT_S = 4.0
 RECONNECT_EVERY_S = 0.1
 OLDEST_SERVER = 14
@@ -94,13 +95,19 @@ class Database:
 
 
 def _dump_json(value: Any) -> bytes:
-    """``value`` as JSON. Raises InvalidRequest for what orjson reads but does not write: JSON of more than 254 levels."""
+    """``value`` as JSON. Raises InvalidRequest for what orjson reads but does not write: more than 254 levels.
+
+    It is written inside ENVELOPE_LEVELS lists, which are cut off again: what is stored can be sent inside an answer as well.
+    """
+    for _ in range(ENVELOPE_LEVELS):
+        value = [value]
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value)[ENVELOPE_LEVELS:-ENVELOPE_LEVELS]
     except orjson.JSONEncodeError as error:
         if "ecursion" not in str(error):
             raise
-        raise InvalidRequest("A JSON value is nested too deeply to be stored (more than 254 levels).") from error
+        message = f"A JSON value is nested too deeply to be stored (more than {254 - ENVELOPE_LEVELS} levels)."
+        raise InvalidRequest(message) from error
 
 
 def _refuse_closed(dbapi_connection: Any, record: Any, _proxy: Any) -> None:

@@ -23,6 +23,8 @@ from adapters.postgres import Database, EmbeddedPostgres, migrate
 from homeport.migrations import SCRIPTS
 from tests.integration.external_postgres import external_binaries, run_external
 from tests.integration.servers import Restartable, pid_of, wait_until
+from tests.upstream_plugin import running_upstream as running_upstream
+from tests.upstream_plugin import upstream as upstream
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 1024**3

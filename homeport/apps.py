@@ -19,10 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, notify
 from homeport.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from homeport.identity import Identity, Principal
+from homeport.identity import IDENTITY_CHANNEL, Identity, Principal
 from homeport.ids import check_name, parse_uuid, uuid7
 from homeport.paging import Page, fetch_page
-from homeport.permissions import IDENTITY_CHANNEL, check_grantable
+from homeport.permission_names import check_grantable
 from homeport.settings import Settings
 from homeport.slugs import check_slug, insert_with_slug, slug_taken, slugs_for
 from homeport.tables import activities, api_keys, apps, user_tokens

@@ -17,10 +17,13 @@ from sqlalchemy import RowMapping, func, select
 from adapters.postgres import Database, Notifications
 from homeport.errors import Unauthorized
 from homeport.ids import parse_uuid
-from homeport.keys import PREFIX_LENGTH, KeyUsage, looks_like_key, parse_key
-from homeport.permissions import IDENTITY_CHANNEL, covers, is_reserved
+from homeport.key_text import PREFIX_LENGTH, looks_like_key, parse_key
+from homeport.key_usage import KeyUsage
+from homeport.permission_names import covers, is_reserved
 from homeport.tables import api_keys, apps, grants
 
+# Every change to an app, a key or a grant is told here, in the transaction that makes it: ``app:<id>`` or ``key:<prefix>``.
+IDENTITY_CHANNEL = "homeport_identity"
 CACHE_SIZE = 10_000
 # A connection can be dead without telling: nothing is believed for longer than this.
 MAX_AGE_S = 60.0

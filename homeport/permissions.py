@@ -1,15 +1,13 @@
-"""Permissions: how names match, which app holds what, and how an app asks for more.
+"""Permissions: which app holds what, and how an app asks for more.
 
 Asking is never consent. What an app asks for becomes a pending request; the answer comes from the policy in the settings, from the
 command line, or from the admin surface, in this process or another one on the same database.
 """
 
 import asyncio
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
@@ -19,59 +17,18 @@ from adapters.postgres import Database, Notifications, notify
 from homeport import grants as storage
 from homeport.errors import Conflict, InvalidRequest, NotFound, TooManyRequests
 from homeport.grants import Grant, PermissionRequest, State
+from homeport.identity import IDENTITY_CHANNEL, Identity
 from homeport.ids import parse_uuid
 from homeport.paging import Page, fetch_page
+from homeport.permission_names import MAX_NAME_LENGTH, check_grantable, check_permission, is_reserved
 from homeport.settings import Settings
 from homeport.tables import grants, permission_requests
 
-if TYPE_CHECKING:
-    from homeport.identity import Identity
-
-IDENTITY_CHANNEL = "homeport_identity"
-MAX_NAME_LENGTH = 100
-MAX_SCOPE_LENGTH = MAX_NAME_LENGTH + len(".*")
 MAX_PENDING_PER_APP = 100
 MAX_GRANTS_PER_APP = 1000
 MAX_WAITERS = 256
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)*")
 
 log = structlog.get_logger(__name__)
-
-
-def covers(pattern: str, permission: str) -> bool:
-    """Whether holding ``pattern`` gives ``permission``: ``*`` gives all, ``a.*`` everything below ``a.`` (not ``a`` itself), a name itself.
-
-    ``permission`` may be a pattern too; then the answer is whether all that it gives is given by ``pattern``.
-    """
-    if pattern == "*" or pattern == permission:
-        return True
-    return pattern.endswith(".*") and permission.startswith(pattern[:-1]) and len(permission) >= len(pattern)
-
-
-def check_permission(name: str) -> str:
-    """Return ``name`` if it can name a permission: lower-case words with dots between them, no wildcard. Raises InvalidRequest."""
-    if len(name) > MAX_NAME_LENGTH or not _NAME.fullmatch(name):
-        raise _bad_name(name)
-    return name
-
-
-def check_scope(scope: str) -> str:
-    """Return ``scope`` if it is a permission's name, such a name followed by ``.*``, or ``*``. Raises InvalidRequest."""
-    if scope != "*" and (len(scope) > MAX_SCOPE_LENGTH or not _NAME.fullmatch(scope.removesuffix(".*"))):
-        raise _bad_name(scope)
-    return scope
-
-
-def is_reserved(permission: str) -> bool:
-    """Whether no app can ever hold ``permission``: everything that administers the server."""
-    return permission == "admin" or permission.startswith("admin.")
-
-
-def check_grantable(permission: str) -> str:
-    """Return ``permission`` if an app can hold it. Raises InvalidRequest."""
-    if is_reserved(check_permission(permission)):
-        raise InvalidRequest(f"'{permission}' cannot be given to an app; create an API key with that scope instead.")
-    return permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +48,7 @@ class Permissions:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, notifications: Notifications, identity: "Identity", *, recheck_s: float = 5.0
+        self, settings: Settings, database: Database, notifications: Notifications, identity: Identity, *, recheck_s: float = 5.0
     ) -> None:
         self._settings = settings
         self._database = database
@@ -276,13 +233,6 @@ class Permissions:
             await notify(connection, IDENTITY_CHANNEL, f"app:{app_id}")
         self._identity.forget(f"app:{app_id}")
         return forgotten
-
-
-def _bad_name(name: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"'{name[:MAX_NAME_LENGTH]}' cannot name a permission: use lower-case words with dots between them, such as llm.chat, "
-        f"at most {MAX_NAME_LENGTH} characters."
-    )
 
 
 def _require_app_id(app_id: str | None) -> UUID:

@@ -189,7 +189,7 @@ def remove(
 
 
 def _decide(name: str, permissions: list[str], state: Literal["granted", "denied"]) -> None:
-    from homeport.permissions import check_grantable
+    from homeport.permission_names import check_grantable
 
     wanted = [check_grantable(permission) for permission in dict.fromkeys(permissions)]
 

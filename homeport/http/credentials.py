@@ -9,7 +9,7 @@ app id.
 from homeport.errors import Unauthorized
 from homeport.http.exchange import Exchange
 from homeport.identity import Identity, Principal
-from homeport.keys import looks_like_key
+from homeport.key_text import looks_like_key
 
 APP_ID_HEADER = b"x-app-id"
 

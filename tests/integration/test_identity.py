@@ -10,7 +10,7 @@ import pytest
 from adapters.postgres import Notifications
 from homeport.errors import Unauthorized
 from homeport.identity import Identity
-from homeport.keys import make_key
+from homeport.key_text import make_key
 from tests.integration.parts import eventually, open_parts
 
 pytestmark = pytest.mark.anyio

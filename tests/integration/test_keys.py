@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from homeport.errors import Forbidden, InvalidRequest, NotFound
-from homeport.keys import ApiKey, parse_key
+from homeport.key_text import parse_key
+from homeport.keys import ApiKey
 from tests.integration.parts import eventually, open_parts
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 
 from homeport.errors import InvalidRequest
 from homeport.identity import Principal
-from homeport.permissions import check_grantable, check_permission, check_scope, covers
+from homeport.permission_names import check_grantable, check_permission, check_scope, covers
 
 
 @pytest.mark.parametrize(

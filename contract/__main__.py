@@ -32,19 +32,46 @@ INTERRUPTED = 130
 INTERRUPT_S = 5.0
 # Being refused takes few examples, each another way to ask; Schemathesis would warn that nothing is reached.
 STRANGER_OPTIONS = ("--phases=fuzzing", "--max-examples=3", "--warnings=off")
+# Sequences end as soon as a repeated one goes another way, because the server has changed in between; so there are several rounds of them.
+SEQUENCE_OPTIONS = ("--phases=stateful", "--exclude-checks=EveryOperationSucceeds", "--warnings=off")
+SEQUENCE_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One run of Schemathesis. What a quiet one prints is only shown when it finds something."""
+
+    title: str
+    caller: str
+    options: tuple[str, ...]
+    is_quiet: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run of Schemathesis ended. ``report`` is empty when it did not get far enough to write one."""
+    """How a round ended. ``report`` is empty when it did not get far enough to write one."""
 
     status: int
     report: dict[str, Any]
 
 
+def rounds(seed: int, max_examples: int, operations: list[str]) -> list[Round]:
+    """What is run, in this order."""
+    common = (f"--seed={seed}", *(f"--include-operation-id={name}" for name in operations))
+    examples = f"--max-examples={max_examples}"
+    found = [
+        Round("As an app without grants, which must be refused", STRANGER, (*common, *STRANGER_OPTIONS)),
+        Round("As a developer", DEVELOPER, (*common, examples), is_quiet=False),
+    ]
+    if not operations:
+        seeds = range(seed + 1, seed + 1 + SEQUENCE_ROUNDS)
+        found += [Round("More sequences of requests", DEVELOPER, (f"--seed={each}", examples, *SEQUENCE_OPTIONS)) for each in seeds]
+    return found
+
+
 def main(
     seed: Annotated[int, typer.Option(help="Another seed draws other requests, the same seed the same.")] = 1,
-    max_examples: Annotated[int, typer.Option(min=1, help="How many requests are drawn for each operation.")] = 60,
+    max_examples: Annotated[int, typer.Option(min=1, help="How many requests are drawn for each operation.")] = 100,
     operation: Annotated[list[str] | None, typer.Option(metavar="OPERATION_ID", help="Test only this operation; again for more.")] = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="After a failure keep the server until Ctrl-C, for the printed curl commands.")
@@ -52,10 +79,9 @@ def main(
 ) -> None:
     """Test a running server against the document that it publishes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = [f"--seed={seed}", *(f"--include-operation-id={name}" for name in operation or ())]
     log = Path(tempfile.mkstemp(prefix="homeport-contract-", suffix=".log")[1])
     try:
-        is_good = _run(log, options, max_examples, hold=hold)
+        is_good = _run(rounds(seed, max_examples, operation or []), log, hold=hold)
     except StartFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -65,23 +91,19 @@ def main(
     log.unlink()
 
 
-def _run(log: Path, options: list[str], max_examples: int, *, hold: bool) -> bool:
+def _run(planned: list[Round], log: Path, *, hold: bool) -> bool:
     BEHAVIOURS["gpt-4o"] = echo  # the model that the document's examples ask for
     with _folder() as folder, serve_in_thread() as upstream:
         print("Starting the server, and a stand-in for its model provider …", flush=True)
         with run_server(folder, log, upstream) as server:
             callers = make_callers(server, folder)
-            print("\nAs an app without grants, which must be refused:\n", flush=True)
-            refused = _test(server, callers, STRANGER, folder, [*options, *STRANGER_OPTIONS])
-            print("\nAs a developer:\n", flush=True)
-            tested = _test(server, callers, DEVELOPER, folder, [*options, f"--max-examples={max_examples}"])
-            _print_outcome(tested, refused)
-            is_good = refused.status == tested.status == 0
-            if not is_good:
-                print(f"\nFAILED. The server's log: {log}", flush=True)
-                if hold:
-                    print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
-                    signal.pause()
+            outcomes = [_test(each, server, callers, folder) for each in planned]
+            is_good = all(outcome.status == 0 for outcome in outcomes)
+            _print_outcomes(outcomes)
+            print("No failures." if is_good else f"FAILED. The server's log: {log}", flush=True)
+            if hold and not is_good:
+                print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
+                signal.pause()
             return is_good
 
 
@@ -95,20 +117,30 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _test(server: RunningServer, callers: Callers, caller: str, folder: Path, options: list[str]) -> Outcome:
-    """Run Schemathesis in a process of its own; it tells its progress itself."""
-    report = folder / f"{caller}.json"
+def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path) -> Outcome:
+    """Run Schemathesis in a process of its own."""
+    print(f"\n{planned.title} …", flush=True)
+    report, output = folder / "report.json", folder / "output"
+    report.unlink(missing_ok=True)
     environment = os.environ | {
         "CONTRACT_CALLERS": str(callers.file),
-        "CONTRACT_CALLER": caller,
-        "CONTRACT_KEY_ID": callers.key_id,
+        "CONTRACT_CALLER": planned.caller,
+        "CONTRACT_KEPT_IDS": " ".join(callers.ids),
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
         "NO_PROXY": "*",
     }
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", f"{server.url}/openapi.json"]
-    process = subprocess.Popen([*command, "--report=json", f"--report-json-path={report}", *options], cwd=ROOT, env=environment)
+    command += ["--report=json", f"--report-json-path={report}", *planned.options]
+    with output.open("wb") as file:
+        status = _wait(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file if planned.is_quiet else None))
+    if planned.is_quiet and status != 0:
+        print(output.read_text(encoding="utf-8"), flush=True)
+    return Outcome(status, orjson.loads(report.read_bytes()) if report.exists() else {})
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
     try:
-        status = process.wait()
+        return process.wait()
     except KeyboardInterrupt:
         # Ctrl-C reached it, too, and it ends by itself; a signal to this process alone did not.
         try:
@@ -116,20 +148,19 @@ def _test(server: RunningServer, callers: Callers, caller: str, folder: Path, op
         except subprocess.TimeoutExpired:
             process.kill()
         raise
-    return Outcome(status, orjson.loads(report.read_bytes()) if report.exists() else {})
 
 
-def _print_outcome(tested: Outcome, refused: Outcome) -> None:
-    if not tested.report.get("operations"):
-        return
-    operations, cases = tested.report["operations"], tested.report["test_cases"]
-    print(f"Operations exercised: {operations['tested']} of {operations['total']}")
-    print(f"Requests: {cases['generated']} as a developer in {tested.report['running_time']:.0f} s,", end=" ")
-    print(f"{refused.report['test_cases']['generated']} as an app without grants; seed {tested.report['seed']}.")
-    print("\nExcluded are these answers, of these operations only:")
+def _print_outcomes(outcomes: list[Outcome]) -> None:
+    print("\nNot counted as failures, of the named operations only:")
     for each in EXCLUSIONS:
         print(f"\n  {each.check}: {', '.join(each.operations)}")
         print(fill(f"{each.text}: {each.reason}.", 120, initial_indent="    ", subsequent_indent="    "))
+    reports = [outcome.report for outcome in outcomes if outcome.report.get("operations")]
+    if reports:
+        exercised = max(report["operations"]["tested"] for report in reports)
+        cases = sum(report["test_cases"]["generated"] for report in reports)
+        took_s = sum(report["running_time"] for report in reports)
+        print(f"\nOperations exercised: {exercised} of {reports[0]['operations']['total']}. Requests: {cases}, in {took_s:.0f} s.", end=" ")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """``file`` holds their credentials in the form that Schemathesis reads; ``key_id`` is the id of the developer's key."""
+    """``file`` holds their credentials in the form that Schemathesis reads; ``ids`` are those of the key and the apps."""
 
     file: Path
-    key_id: str
+    ids: tuple[str, ...]
 
 
 def make_callers(server: RunningServer, folder: Path) -> Callers:
@@ -44,7 +44,7 @@ def make_callers(server: RunningServer, folder: Path) -> Callers:
     }
     file = folder / "callers.json"
     file.write_bytes(orjson.dumps({"auth": [{"name": name, "fixedHeaders": [header]} for name, header in headers.items()]}))
-    return Callers(file, key["id"])
+    return Callers(file, (key["id"], app["id"], stranger["id"]))
 
 
 def _send(http: httpx.Client, method: str, path: str, body: Json | None = None) -> Any:

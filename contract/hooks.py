@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 from zlib import crc32
 
 import orjson
@@ -17,11 +16,13 @@ from contract.exclusions import EXCLUSIONS
 from homeport.contract.schemas import Schemas, Validator
 
 CALLER = os.environ.get("CONTRACT_CALLER")
-KEY_ID = os.environ.get("CONTRACT_KEY_ID")
+KEPT_IDS = frozenset(os.environ.get("CONTRACT_KEPT_IDS", "").split())
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 AnyCase = Case[Any]
 
-WELL_FORMED_CURSOR = re.compile(r"[A-Za-z0-9_-]{1,1000}")
+CURSOR = re.compile(r"[A-Za-z0-9_-]{1,1000}")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _validators: dict[str, Validator] = {}
 
@@ -40,19 +41,32 @@ def filter_failure(context: HookContext, failure: Failure, case: AnyCase, respon
 
 
 @schemathesis.hook
-def map_query(context: HookContext, query: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Leave out three of four drawn cursors: none of them is one that the server made, and its refusal hides the rest of the operation."""
-    cursor = query.get("cursor") if query else None
-    if query and isinstance(cursor, str) and WELL_FORMED_CURSOR.fullmatch(cursor) and crc32(cursor.encode()) % 4:
-        return {name: value for name, value in query.items() if name != "cursor"}
-    return query
+def map_query(context: HookContext, query: Any) -> Any:
+    """Leave out most drawn cursors: none of them is one that the server made, and its refusal hides the rest of the operation."""
+    return _without_most(query, "cursor", CURSOR)
+
+
+@schemathesis.hook
+def map_body(context: HookContext, body: Any) -> Any:
+    """Leave out most ids of new apps: they are drawn from apps that are there, and the conflict hides the rest of the operation."""
+    return _without_most(body, "id", UUID) if context.operation and context.operation.label == "POST /admin/v1/apps" else body
+
+
+def _without_most(values: Any, name: str, well_formed: re.Pattern[str]) -> Any:
+    """``values`` without the named one in three of four cases, where it is well formed; what is meant to be wrong stays wrong."""
+    value = values.get(name) if isinstance(values, dict) else None
+    if isinstance(value, str) and well_formed.fullmatch(value) and crc32(repr(values).encode(errors="replace")) % 4:
+        return {key: each for key, each in values.items() if key != name}
+    return values
 
 
 @schemathesis.hook
 def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> None:
-    """Keep the key that the run itself uses from being revoked: another id is tried instead."""
-    if case.method == "DELETE" and case.path_parameters.get("key_id") == KEY_ID:
-        case.path_parameters["key_id"] = str(uuid4())
+    """Keep the callers of this run from being changed or removed: a caller that nobody has is tried instead."""
+    if case.method != "GET":
+        for name, value in case.path_parameters.items():
+            if value in KEPT_IDS:
+                case.path_parameters[name] = NOBODY
 
 
 @schemathesis.check

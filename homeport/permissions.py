@@ -175,7 +175,9 @@ class Permissions:
         async with self._database.transaction() as connection:
             app = await storage.lock_app(connection, app_id)
             pending = await storage.pending_permissions(connection, app_id)
-            new = [name for name in names if name not in pending]
+            # Read again under the lock: what was decided meanwhile, for another request of the app, is not asked about.
+            decided = await storage.read_states(connection, app_id, names)
+            new = [name for name in names if name not in pending and name not in decided]
             if len(pending) + len(new) > MAX_PENDING_PER_APP:
                 raise TooManyRequests(
                     f"{len(pending)} permission requests of this app wait for a decision; decide them before it asks for more."

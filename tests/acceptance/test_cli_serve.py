@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 # A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
@@ -183,10 +184,7 @@ def test_several_workers_serve_and_stop_together(data_dir: Path, tmp_path: Path)
     with serving(data_dir, tmp_path / "errors", "--workers", "2") as server:
         assert server.get("/health").status_code == 200
         postgres = server.postgres_pid()
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True, text=True, timeout=ANSWER_TIMEOUT_S, check=True
-        )
-        workers = [int(pid) for pid in children.stdout.split()]
+        workers = [child.pid for child in psutil.Process(server.process.pid).children()]
         assert len(workers) >= 2
         assert server.stop() == 0
     for pid in [*workers, postgres]:

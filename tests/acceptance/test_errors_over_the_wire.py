@@ -199,6 +199,18 @@ def test_what_is_not_http_is_refused_in_the_default_surfaces_body(connection: so
     assert answer.body["success"] is False
 
 
+def test_what_is_not_http_behind_a_request_is_not_answered_in_the_middle_of_its_answer(connection: socket.socket, admin: Admin) -> None:
+    body = orjson.dumps({"model": "endless", "messages": [{"role": "user", "content": "Hello"}]})
+    head = f"Host: localhost\r\nAuthorization: Bearer {admin.key}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(b"POST /sdk/llm/chat/stream HTTP/1.1\r\n" + head.encode() + body)
+    received = b""
+    while b"data: " not in received:
+        received += connection.recv(65536)
+    connection.sendall(b"\x00nonsense\r\n\r\n")
+    received += b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.count(b"HTTP/1.1") == 1
+
+
 def test_a_query_that_is_not_what_it_should_be_is_refused(connection: socket.socket, admin: Admin) -> None:
     key = f"Authorization: Bearer {admin.key}"
     for query in (b"limit=0", b"limit=1001", b"limit=x", b"offset=-1", b"limit=%ff", b"status=%ff"):

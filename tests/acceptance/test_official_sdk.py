@@ -33,9 +33,9 @@ EVERYTHING = (
 HELLO = [ChatMessage("system", "You are a parrot."), ChatMessage("user", "Hello, parrot!")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app_id(admin: Admin) -> str:
-    """A new app that holds every permission."""
+    """An app that holds every permission."""
     return admin.register("Parrot", granted=EVERYTHING)
 
 
@@ -43,6 +43,12 @@ def app_id(admin: Admin) -> str:
 def app(sdk: Sdk, app_id: str) -> RealtimeXSDK:
     """The SDK of that app."""
     return sdk(app_id=app_id, app_name="Parrot")
+
+
+@pytest.fixture
+def new_app(sdk: Sdk, admin: Admin) -> RealtimeXSDK:
+    """The SDK of another app that holds every permission and has no rows yet."""
+    return sdk(app_id=admin.register("New", granted=EVERYTHING), app_name="New")
 
 
 @pytest.fixture
@@ -211,11 +217,11 @@ async def test_a_refused_activity_is_asked_for_and_written_once(newcomer: Realti
     assert len(await newcomer.activities.list()) == 1
 
 
-async def test_a_grant_that_is_reset_is_asked_for_again(app: RealtimeXSDK, admin: Admin) -> None:
-    assert await app.api.get_agents()
-    admin.call("DELETE", f"/apps/{app.app_id}/grants/api.agents")
-    asking = asyncio.create_task(app.api.get_agents())
-    await asyncio.to_thread(admin.decide, app.app_id, {"api.agents": "granted"})
+async def test_a_grant_that_is_reset_is_asked_for_again(new_app: RealtimeXSDK, admin: Admin) -> None:
+    assert await new_app.api.get_agents()
+    admin.call("DELETE", f"/apps/{new_app.app_id}/grants/api.agents")
+    asking = asyncio.create_task(new_app.api.get_agents())
+    await asyncio.to_thread(admin.decide, new_app.app_id, {"api.agents": "granted"})
     assert await asking
 
 
@@ -249,24 +255,24 @@ async def test_an_agent_a_workspace_and_a_thread_are_always_there(app: RealtimeX
 # --- activities
 
 
-async def test_activities_are_kept_listed_changed_and_deleted(app: RealtimeXSDK) -> None:
-    first = await app.activities.insert({"n": 1, "text": "größer 🦜", "nested": {"list": [1, 2.5, None, True]}})
+async def test_activities_are_kept_listed_changed_and_deleted(new_app: RealtimeXSDK) -> None:
+    first = await new_app.activities.insert({"n": 1, "text": "größer 🦜", "nested": {"list": [1, 2.5, None, True]}})
     assert first["status"] == "pending"
     assert first["raw_data"] == {"n": 1, "text": "größer 🦜", "nested": {"list": [1, 2.5, None, True]}}
-    second = await app.activities.insert({"n": 2})
+    second = await new_app.activities.insert({"n": 2})
 
-    assert await app.activities.get(first["id"]) == first
-    assert [each["id"] for each in await app.activities.list()] == [second["id"], first["id"]]
-    assert [each["id"] for each in await app.activities.list(limit=1, offset=1)] == [first["id"]]
+    assert await new_app.activities.get(first["id"]) == first
+    assert [each["id"] for each in await new_app.activities.list()] == [second["id"], first["id"]]
+    assert [each["id"] for each in await new_app.activities.list(limit=1, offset=1)] == [first["id"]]
 
-    changed = await app.activities.update(first["id"], {"status": "completed", "result": {"ok": True}})
+    changed = await new_app.activities.update(first["id"], {"status": "completed", "result": {"ok": True}})
     assert (changed["status"], changed["result"], changed["raw_data"]) == ("completed", {"ok": True}, first["raw_data"])
-    assert [each["id"] for each in await app.activities.list(status="completed")] == [first["id"]]
-    assert [each["id"] for each in await app.activities.list(status="pending")] == [second["id"]]
+    assert [each["id"] for each in await new_app.activities.list(status="completed")] == [first["id"]]
+    assert [each["id"] for each in await new_app.activities.list(status="pending")] == [second["id"]]
 
-    await app.activities.delete(first["id"])
-    assert await app.activities.get(first["id"]) is None
-    assert [each["id"] for each in await app.activities.list()] == [second["id"]]
+    await new_app.activities.delete(first["id"])
+    assert await new_app.activities.get(first["id"]) is None
+    assert [each["id"] for each in await new_app.activities.list()] == [second["id"]]
 
 
 async def test_a_missing_activity_is_none_and_cannot_be_changed(app: RealtimeXSDK) -> None:

@@ -119,7 +119,7 @@ def assert_stopped(server: Server, postgres: psutil.Process) -> None:
 def test_open_streams_finish_but_nobody_new_is_served(
     servers: Servers, credentials: Credentials, upstream: RunningUpstream, connections: ExitStack
 ) -> None:
-    server = servers.start(DATA_DIR)
+    server = servers.start(DATA_DIR, "--workers", "2")
     postgres = postgres_of(server)
     idle = connect(connections, server)
     idle.request("GET", "/health")

@@ -85,6 +85,7 @@ def main(
     except StartFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
+        log.unlink()
         sys.exit(INTERRUPTED)
     if not is_good:
         sys.exit(1)

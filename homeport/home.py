@@ -62,10 +62,10 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
     """
     async with AsyncExitStack() as stack:
         url = await _database_url(settings, stack)
-        await migrate(url, SCRIPTS)
         database = Database(url, settings.database_pool_size)
         stack.push_async_callback(database.close)
         await database.open()
+        await migrate(url, SCRIPTS)
         notifications = Notifications(url)
         home = _assemble(settings, database, notifications)
         # Listening begins once everybody has subscribed: nothing is missed in between.
@@ -102,9 +102,15 @@ async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     embedded = EmbeddedPostgres(settings.data_dir)
-    url = await asyncio.to_thread(embedded.start)
-    stack.push_async_callback(asyncio.to_thread, embedded.stop)
-    return url
+    starting = asyncio.ensure_future(asyncio.to_thread(embedded.start))
+    # A thread cannot be cancelled: whoever is told to stop meanwhile waits for it, and then stops what it has started.
+    stack.push_async_callback(_stop_embedded, embedded, starting)
+    return await asyncio.shield(starting)
+
+
+async def _stop_embedded(embedded: EmbeddedPostgres, starting: asyncio.Future[str]) -> None:
+    await asyncio.wait([starting])
+    await asyncio.to_thread(embedded.stop)
 
 
 def _background(home: Home) -> list[tuple[str, Coroutine[Any, Any, None]]]:

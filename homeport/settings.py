@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PREFIX = "HOMEPORT_"
+EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 recognised, not bound
 SECRET_FILES = {f"{PREFIX}{name}_FILE": name.lower() for name in ("SECRET_KEY", "DATABASE_URL")}
 
 PermissionPolicy = Literal["prompt", "manifest", "allow"]
@@ -83,7 +84,7 @@ class Settings(BaseSettings):
         description="Key (32 bytes, base64) that encrypts stored secrets. Made once in the data directory when not set; "
         "set it when several machines share a database.",
     )
-    ollama_url: str = Field(default="http://127.0.0.1:11434", description="Where to look for a running Ollama. Empty: do not look.")
+    ollama_url: str = Field(default="http://127.0.0.1:11434", description="Where to look for a running Ollama. `off`: do not look.")
     validate_responses: bool = Field(
         default=False, description="Check every JSON answer and event against the contract (tests, development)."
     )
@@ -98,6 +99,12 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("ollama_url")
+    @classmethod
+    def _off_is_nowhere(cls, value: str) -> str:
+        # An empty variable counts as not set, as everywhere; so switching off needs a word.
+        return "" if value.lower() == "off" else value
 
     @field_validator("data_dir")
     @classmethod
@@ -119,8 +126,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def base_url(self) -> str:
-        """The address that people and clients are told."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        """Where a client on this machine reaches the server: what people and clients are told."""
+        host = "localhost" if self.host in EVERYWHERE else f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
 
 

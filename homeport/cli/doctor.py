@@ -10,7 +10,7 @@ from homeport.cli.running import command_settings
 from homeport.cli.writing import COLOURS, Json, print_json, say
 
 if TYPE_CHECKING:
-    from homeport.doctor import Check
+    from homeport.cli.checks import Check
     from homeport.settings import Settings
 
 
@@ -28,7 +28,7 @@ def doctor(json: Json = False) -> None:
 
 
 async def _check(settings: "Settings", *, is_silent: bool) -> "list[Check]":
-    from homeport.doctor import check_everything
+    from homeport.cli.checks import check_everything
 
     checks = []
     async for check in check_everything(settings):

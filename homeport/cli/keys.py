@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from homeport.cli.running import base_url, each_item, with_home
+from homeport.cli.running import each_item, with_home
 from homeport.cli.writing import Json, Quiet, print_json, print_table, say, show_time
 from homeport.errors import NotFound
 
@@ -47,7 +47,7 @@ def create(
     """Create an API key and print it. It is shown this once."""
 
     async def work(home: "Home") -> "tuple[ApiKey, str, str]":
-        return *await home.keys.create(name, scope or ["*"], expires), base_url(home.settings)
+        return *await home.keys.create(name, scope or ["*"], expires), home.settings.base_url
 
     key, text, url = with_home(work)
     if quiet:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognised, not chosen
 
 DataDir = Annotated[
     Path | None,
@@ -75,13 +74,6 @@ async def each_item(list_page: "Callable[[str | None], Awaitable[Page[T]]]") -> 
             return
 
 
-def base_url(settings: "Settings") -> str:
-    """Where a client on this machine reaches the server."""
-    if settings.host in EVERYWHERE:
-        return f"http://localhost:{settings.port}"
-    return settings.base_url
-
-
 def fail(error: Exception) -> NoReturn:
     """End the process because of ``error``: with its message on standard error, and its traceback only when HOMEPORT_LOG_LEVEL is debug."""
     if os.environ.get("HOMEPORT_LOG_LEVEL", "").lower() == "debug":
@@ -89,14 +81,14 @@ def fail(error: Exception) -> NoReturn:
     if isinstance(error, AppError):
         end(error.message)
     from homeport.contract import ContractError
-    from homeport.http.serving import PortUnavailable
+    from homeport.http.serving import PortUnavailable, StartFailed
     from homeport.settings import SettingsError
 
     if isinstance(error, SettingsError):
         end(f"The settings are wrong:\n{indent(str(error), '  ')}", 2)
     if isinstance(error, ContractError):
         end(f"The OpenAPI document cannot be served:\n{indent(str(error), '  ')}")
-    if isinstance(error, PortUnavailable):
+    if isinstance(error, PortUnavailable | StartFailed):
         end(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         end(f"{error.filename} cannot be used: {error.strerror}. Check it, or choose another data directory with --data-dir.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from homeport import __version__
-from homeport.cli.running import DataDir, base_url, set_data_dir
+from homeport.cli.running import DataDir, set_data_dir
 from homeport.cli.writing import say
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def _run(settings: "Settings", sockets: list[socket.socket]) -> None:
         from homeport.http.serving import serve as serve_until_stopped
 
         # Whatever is wrong with the document or its handlers shows here, before the first key is made and the address is told.
-        create_app(settings, load_server_contract(settings))
+        app = create_app(settings, load_server_contract(settings))
         first_key = asyncio.run(_prepare(settings.model_copy(update={"database_url": wait_for_url()})))
         _announce(settings, first_key)
-        serve_until_stopped(settings, sockets)
+        serve_until_stopped(settings, sockets, app)
         _ignore_signals()
 
 
@@ -130,7 +130,7 @@ def database_name(settings: "Settings") -> str:
 
 
 def _announce(settings: "Settings", first_key: str | None) -> None:
-    url = base_url(settings)
+    url = settings.base_url
     say(
         f"Homeport {__version__} serves {url}",
         "",

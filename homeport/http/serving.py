@@ -9,13 +9,19 @@ import threading
 from collections.abc import Sequence
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from homeport.http.connexion_app import Asgi
 from homeport.http.protocol import HttpProtocol
 from homeport.settings import Settings
 
 APP_FACTORY = "homeport.http.app:create_app"
 BACKLOG = 2048
+
+
+class StartFailed(Exception):
+    """The application could not start; the log says why."""
 
 
 class PortUnavailable(Exception):
@@ -42,11 +48,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return sockets
 
 
-def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
-    """Serve until SIGTERM or SIGINT, then stop accepting, let open requests finish within ``shutdown_s``, and return."""
+def serve(settings: Settings, sockets: Sequence[socket.socket], app: Asgi) -> None:
+    """Serve until SIGTERM or SIGINT, then stop accepting, let open requests finish within ``shutdown_s``, and return.
+
+    ``app`` serves in this process; several processes build their own. Raises StartFailed when the application could not start.
+    """
+    is_alone = settings.workers == 1
     config = uvicorn.Config(
-        APP_FACTORY,
-        factory=True,
+        app if is_alone else APP_FACTORY,
+        factory=not is_alone,
         workers=settings.workers,
         loop="uvloop" if os.name != "nt" else "asyncio",
         http=HttpProtocol,
@@ -59,18 +69,23 @@ def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     )
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
-        if settings.workers > 1:
-            Workers(config, list(sockets)).run()
-        else:
+        if is_alone:
             server = uvicorn.Server(config)
             # From here on no signal is lost: uvicorn listens to them once its event loop runs, which takes a moment. And when it is done
             # it raises the signal that stopped it once more, which must not end a clean stop with another status than 0.
             for each in before:
                 signal.signal(each, server.handle_exit)
             server.run(sockets=list(sockets))
+            has_failed = server.lifespan.should_exit
+        else:
+            workers = Workers(config, list(sockets))
+            workers.run()
+            has_failed = any(each.exitcode == STARTUP_FAILURE for each in workers.processes)
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+    if has_failed:
+        raise StartFailed("The server could not start; the reason stands in the log above.")
 
 
 class Workers(Multiprocess):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from realtimex_sdk import RealtimeXSDK, SDKConfig
+from realtimex_sdk import RealtimeXSDK, SDKConfig  # type: ignore[import-untyped]
 
 from contract.upstream import RunningUpstream
 from tests.acceptance.servers import Admin, Server, Servers, memory_folder

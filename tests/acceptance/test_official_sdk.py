@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from realtimex_sdk import ChatMessage, ChatOptions, LLMProviderError, PermissionDeniedError, RealtimeXSDK
+from realtimex_sdk import ChatMessage, ChatOptions, LLMProviderError, PermissionDeniedError, RealtimeXSDK  # type: ignore[import-untyped]
 from realtimex_sdk import __version__ as sdk_module_version
 
 from contract.upstream import OTHER_MODELS, RunningUpstream, echo_of

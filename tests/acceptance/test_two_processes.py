@@ -50,12 +50,12 @@ def common(running_upstream: RunningUpstream) -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def pair(common: Servers) -> Pair:
-    servers = [common.begin("first"), common.begin("second")]
-    for server in servers:
+    first, second = common.begin("first"), common.begin("second")
+    for server in (first, second):
         server.wait_until_ready()
-    keys = [server.first_key for server in servers if server.first_key]
+    keys = [server.first_key for server in (first, second) if server.first_key]
     assert len(keys) == 1, "the first key is made once, by one of them"
-    return Pair(*servers, key=keys[0])
+    return Pair(first, second, keys[0])
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def _homeport(folder: Path) -> Iterator[str]:
     """Homeport with its bench operations, an embedded database, and one app that holds what the bench needs."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    environment = {"HOMEPORT_DATA_DIR": str(folder / "homeport"), "HOMEPORT_LOG_LEVEL": "warning", "HOMEPORT_OLLAMA_URL": ""}
+    environment = {"HOMEPORT_DATA_DIR": str(folder / "homeport"), "HOMEPORT_LOG_LEVEL": "warning", "HOMEPORT_OLLAMA_URL": "off"}
     command = uvicorn_command("tests.bench.peers.homeport_peer:create", port, is_factory=True)
     with running(command, f"{base}/health", folder / "homeport.log", environment):
         _homeport_command(environment, "apps", "register", "bench", "--id", APP_ID, "--quiet")
@@ -144,7 +144,7 @@ def _homeport_command(environment: dict[str, str], *arguments: str) -> None:
 def _time_start(data_dir: Path, folder: Path) -> tuple[float, float]:
     """(seconds to the first 200, resident megabytes then) of ``homeport serve``, stopped again afterwards."""
     port = free_port()
-    environment = {"HOMEPORT_DATA_DIR": str(data_dir), "HOMEPORT_PORT": str(port), "HOMEPORT_OLLAMA_URL": ""}
+    environment = {"HOMEPORT_DATA_DIR": str(data_dir), "HOMEPORT_PORT": str(port), "HOMEPORT_OLLAMA_URL": "off"}
     log = folder / "start.log"
     with log.open("wb") as output:
         started = time.perf_counter()

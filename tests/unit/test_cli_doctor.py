@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.doctor import check_contract, check_data_dir, check_disk, check_port
+from homeport.cli.checks import check_contract, check_data_dir, check_disk, check_port
 from homeport.settings import Settings
 
 Usage = namedtuple("Usage", "total used free")

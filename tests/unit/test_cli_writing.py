@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from homeport import __version__
 from homeport.cli import app
 from homeport.cli.keys import parse_expiry
-from homeport.cli.running import base_url, each_item, fail
+from homeport.cli.running import each_item, fail
 from homeport.cli.writing import print_json, print_table, printable, show_time
 from homeport.contract import ContractError
 from homeport.errors import Conflict
@@ -160,7 +160,7 @@ def test_the_traceback_of_an_error_is_shown_when_debugging(monkeypatch: pytest.M
     [("localhost", "http://localhost:1"), ("0.0.0.0", "http://localhost:1"), ("::", "http://localhost:1"), ("::1", "http://[::1]:1")],
 )
 def test_people_are_told_an_address_that_they_can_open(host: str, url: str) -> None:
-    assert base_url(Settings(host=host, port=1)) == url
+    assert Settings(host=host, port=1).base_url == url
 
 
 def test_help_does_not_wait_for_heavy_imports() -> None:

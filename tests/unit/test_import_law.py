@@ -43,7 +43,7 @@ def is_under(name: str, *modules: str) -> bool:
 
 def is_entry_point(path: str) -> bool:
     """The commands: they put the program together or examine it, so they see all of it."""
-    return path.startswith("homeport/cli/") or path == "homeport/doctor.py" or path.endswith("/__main__.py")
+    return path.startswith("homeport/cli/") or path.endswith("/__main__.py")
 
 
 def is_http(path: str) -> bool:

@@ -29,9 +29,8 @@ from homeport.models import Models, Provider, ProviderTest
 from homeport.models.environment import read_environment
 from homeport.models.models import DIRECT
 from homeport.secrets import SecretBox, load_secret_key
-from homeport.settings import Settings
+from homeport.settings import EVERYWHERE, Settings
 
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - recognised, not chosen
 LITTLE_SPACE_BYTES = 1024**3
 NO_SPACE_BYTES = 200 * 1024**2
 ANSWER_TIMEOUT_S = 3.0

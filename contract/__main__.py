@@ -28,6 +28,7 @@ from contract.upstream import BEHAVIOURS, echo, serve_in_thread
 
 MEMORY = Path("/dev/shm")
 CONFIG = ROOT / "contract" / "schemathesis.toml"
+WIDTH = 120
 INTERRUPTED = 130
 INTERRUPT_S = 5.0
 # Being refused takes few examples, each another way to ask; Schemathesis would warn that nothing is reached.
@@ -57,16 +58,14 @@ class Outcome:
 
 def rounds(seed: int, max_examples: int, operations: list[str]) -> list[Round]:
     """What is run, in this order."""
-    common = (f"--seed={seed}", *(f"--include-operation-id={name}" for name in operations))
+    only = (*(f"--include-operation-id={name}" for name in operations), *(["--phases=examples,coverage,fuzzing"] if operations else []))
     examples = f"--max-examples={max_examples}"
-    found = [
-        Round("As an app without grants, which must be refused", STRANGER, (*common, *STRANGER_OPTIONS)),
-        Round("As a developer", DEVELOPER, (*common, examples), is_quiet=False),
+    seeds = range(seed + 1, seed + 1 + SEQUENCE_ROUNDS) if not operations else ()
+    return [
+        Round("As an app without grants, which must be refused", STRANGER, (*only, f"--seed={seed}", *STRANGER_OPTIONS)),
+        Round("As a developer", DEVELOPER, (*only, f"--seed={seed}", examples), is_quiet=False),
+        *(Round("More sequences of requests", DEVELOPER, (f"--seed={each}", examples, *SEQUENCE_OPTIONS)) for each in seeds),
     ]
-    if not operations:
-        seeds = range(seed + 1, seed + 1 + SEQUENCE_ROUNDS)
-        found += [Round("More sequences of requests", DEVELOPER, (f"--seed={each}", examples, *SEQUENCE_OPTIONS)) for each in seeds]
-    return found
 
 
 def main(
@@ -85,11 +84,11 @@ def main(
     except StartFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        log.unlink()
+        log.unlink(missing_ok=True)
         sys.exit(INTERRUPTED)
     if not is_good:
         sys.exit(1)
-    log.unlink()
+    log.unlink(missing_ok=True)
 
 
 def _run(planned: list[Round], log: Path, *, hold: bool) -> bool:
@@ -152,10 +151,10 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
 
 
 def _print_outcomes(outcomes: list[Outcome]) -> None:
-    print("\nNot counted as failures, of the named operations only:")
+    print("\nExcluded are these answers of these operations, and nothing else:\n")
     for each in EXCLUSIONS:
-        print(f"\n  {each.check}: {', '.join(each.operations)}")
-        print(fill(f"{each.text}: {each.reason}.", 120, initial_indent="    ", subsequent_indent="    "))
+        print(fill(f"{each.check} of {', '.join(each.operations)}", WIDTH, initial_indent="  ", subsequent_indent="    "))
+        print(fill(f"where the answer says {each.text!r}, because {each.reason}", WIDTH, initial_indent="    ", subsequent_indent="    "))
     reports = [outcome.report for outcome in outcomes if outcome.report.get("operations")]
     if reports:
         exercised = max(report["operations"]["tested"] for report in reports)

@@ -145,8 +145,7 @@ class Servers:
         self._settings = {
             "HOMEPORT_VALIDATE_RESPONSES": "true",
             "HOMEPORT_LOG_FORMAT": "json",
-            # Nothing listens there, so no Ollama of this machine is found.
-            "HOMEPORT_OLLAMA_URL": "http://127.0.0.1:1",
+            "HOMEPORT_OLLAMA_URL": "",
             "PYTHONUNBUFFERED": "1",
         } | settings
 

@@ -332,8 +332,10 @@ def test_the_processes_of_a_server_end_when_the_one_that_started_them_is_killed(
     workers = several.workers()
     assert len(workers) == 2
     several.kill()
-    _, alive = psutil.wait_procs(workers, PROCESS_TIMEOUT_S)
-    assert not alive
+    _, left = psutil.wait_procs(workers, PROCESS_TIMEOUT_S)
+    for process in left:
+        process.kill()
+    assert not left
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{several.url}/health", timeout=TIMEOUT_S, trust_env=False)
     assert httpx.get(f"{pair.first.url}/health", timeout=TIMEOUT_S, trust_env=False).status_code == 200

@@ -54,16 +54,15 @@ async def read_request_body(
 
 async def read_bytes(receive: Any) -> bytes:
     """The whole body, however it was cut. Its size is bounded by the body limit at the edge."""
-    message = await receive()
-    if not message.get("more_body"):
-        return message.get("body", b"")  # type: ignore[no-any-return]
-    chunks = [message.get("body", b"")]
-    while message.get("more_body"):
+    chunks = []
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise InvalidRequest("The client left before the body was complete.")
         chunks.append(message.get("body", b""))
-    return b"".join(chunks)
+        more = message.get("more_body", False)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def parse_json(content: bytes) -> Any:

@@ -145,7 +145,7 @@ class Servers:
         self._settings = {
             "HOMEPORT_VALIDATE_RESPONSES": "true",
             "HOMEPORT_LOG_FORMAT": "json",
-            "HOMEPORT_OLLAMA_URL": "",
+            "HOMEPORT_OLLAMA_URL": "off",
             "PYTHONUNBUFFERED": "1",
         } | settings
 

@@ -1,5 +1,6 @@
 """The application factory: settings and contract in, one ASGI application out."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,6 +34,8 @@ def create_app(settings: Settings | None = None, contract: Contract | None = Non
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
         stop_with_parent()
         async with open_home(settings, is_server=True) as home:
+            # Some 160 000 objects live as long as the process. Looking at them in every collection costs a fifth of a small request's time.
+            gc.freeze()
             yield {"home": home}
 
     return connexion_app(contract, lifespan, _edges(settings, contract), is_checked=settings.validate_responses)

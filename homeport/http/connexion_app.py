@@ -5,17 +5,16 @@ with the work that Connexion does per request done once, at start-up, by ``homep
 Connexion is given a skeleton of the document: paths and operationIds. It needs no more to dispatch, and so its own validation, which
 is built anew for every request, never runs.
 
-    Routing → Security → Permission → Validation → handler
+    Routing → Admission (security, permission, validation) → Dispatch (the handler)
 """
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from homeport.contract import Contract, Operation
 from homeport.contract.contract import find_function
-from homeport.contract.operations import SecurityRequirement
 from homeport.contract.routing import UndecodablePath
 from homeport.errors import InvalidRequest, MethodNotAllowed, NotFound, PermissionMissing
 from homeport.http import credentials
@@ -40,7 +39,7 @@ HANDLERS = "handlers"
 LEAVE_WATCH_AFTER_S = 0.25
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-Credential = Callable[[str | None, Exchange, Identity], Awaitable[Principal | None]]
+Credential = Callable[[str, Exchange, Identity], Awaitable[Principal | None]]
 
 
 class ClientLeft(Exception):
@@ -52,7 +51,7 @@ def connexion_app(contract: Contract, lifespan: Any, edges: list[Any], *, is_che
 
     With ``is_checked`` every answer is held against the contract before it is sent.
     """
-    middlewares = [*edges, LifespanMiddleware, Routing, Security, Permission, Validation]
+    middlewares = [*edges, LifespanMiddleware, Routing, Admission]
     app = ConnexionMiddleware(Dispatch(), import_name=HANDLERS, lifespan=lifespan, middlewares=middlewares)
     app.add_api(_skeleton(contract), base_path="", resolver=RelativeResolver(HANDLERS), contract=contract, is_checked=is_checked)
     # Build the stack now: an operation without its handler stops the start, not the first request.
@@ -106,40 +105,48 @@ class Routing(SpecMiddleware):
         await self.app(scope, receive, send)
 
 
-class _ContractApi(RoutedAPI[Any]):
-    """One layer's operations: subclasses say how one is made."""
+class AdmissionApi(RoutedAPI[Asgi]):
+    """Each operation's layers, chained once: only those that the operation needs."""
 
     def __init__(self, *args: Any, contract: Contract, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.contract = contract
         self.add_paths()
 
-    def operation_of(self, operation: Any) -> Operation:
-        return self.contract.operations[operation.operation_id.removeprefix(f"{HANDLERS}.")]
-
-
-class SecurityApi(_ContractApi):
     def make_operation(self, operation: Any) -> Asgi:
-        return _security_layer(self.operation_of(operation), self.next_app)
+        compiled = _compiled(operation, self.contract)
+        return _security_layer(compiled, _permission_layer(compiled, _validation_layer(compiled, self.next_app)))
 
 
-class Security(RoutedMiddleware[SecurityApi]):
-    """Turns the request's credentials into a principal, by the functions that the document names."""
+class Admission(RoutedMiddleware[AdmissionApi]):
+    """Security, then permission, then validation: who is calling, may they, and is it well-formed. In this order, so that a stranger learns
+    nothing of what a request must look like."""
 
-    api_cls = SecurityApi
+    api_cls = AdmissionApi
+
+
+def _compiled(operation: Any, contract: Contract) -> Operation:
+    return contract.operations[operation.operation_id.removeprefix(f"{HANDLERS}.")]
 
 
 def _security_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    """Turns the request's credentials into a principal, by the functions that the document names."""
     if not operation.security:
         return next_app
-    alternatives = [_alternative(requirement) for requirement in operation.security]
+    alternatives = [[_credential_check(scheme) for _, scheme in requirement.schemes] for requirement in operation.security]
     names = frozenset(name for requirement in operation.security for name, _ in requirement.schemes)
 
     async def authenticate(scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
+        headers = exchange.headers
         identity = scope["state"]["home"].identity
-        for alternative in alternatives:
-            principal = await alternative(exchange, identity)
+        for checks in alternatives:
+            principal = None
+            for header, is_bearer, function in checks:
+                credential = _credential(headers[header], is_bearer=is_bearer) if header in headers else None
+                principal = await function(credential, exchange, identity) if credential else None
+                if principal is None:
+                    break
             if principal is not None:
                 exchange.principal = principal
                 return await next_app(scope, receive, send)
@@ -148,28 +155,15 @@ def _security_layer(operation: Operation, next_app: Asgi) -> Asgi:
     return authenticate
 
 
-def _alternative(requirement: SecurityRequirement) -> Callable[[Exchange, Identity], Awaitable[Principal | None]]:
-    checks = []
-    for _, scheme in requirement.schemes:
-        if scheme["type"] == "http":
-            checks.append((b"authorization", True, find_function(scheme["x-bearerInfoFunc"])))
-        else:
-            checks.append((scheme["name"].lower().encode(), False, find_function(scheme["x-apikeyInfoFunc"])))
-
-    async def check(exchange: Exchange, identity: Identity) -> Principal | None:
-        principal = None
-        for header, is_bearer, function in checks:
-            principal = await function(_credential(exchange.headers.get(header), is_bearer=is_bearer), exchange, identity)
-            if principal is None:
-                return None
-        return principal
-
-    return check
+def _credential_check(scheme: Mapping[str, Any]) -> tuple[bytes, bool, Credential]:
+    """(header, is it a Bearer header?, the function that checks what it carries)."""
+    if scheme["type"] == "http":
+        return b"authorization", True, find_function(scheme["x-bearerInfoFunc"])
+    return scheme["name"].lower().encode(), False, find_function(scheme["x-apikeyInfoFunc"])
 
 
-def _credential(header: bytes | None, *, is_bearer: bool) -> str | None:
-    if header is None:
-        return None
+def _credential(header: bytes, *, is_bearer: bool) -> str | None:
+    """What a header carries; None when that is nothing, or of another authentication scheme."""
     text = header.decode("latin-1").strip()
     if is_bearer:
         scheme, _, text = text.partition(" ")
@@ -178,18 +172,8 @@ def _credential(header: bytes | None, *, is_bearer: bool) -> str | None:
     return text.strip() or None
 
 
-class PermissionApi(_ContractApi):
-    def make_operation(self, operation: Any) -> Asgi:
-        return _permission_layer(self.operation_of(operation), self.next_app)
-
-
-class Permission(RoutedMiddleware[PermissionApi]):
-    """Refuses a principal that does not hold the operation's permission, before anything else of the request is looked at."""
-
-    api_cls = PermissionApi
-
-
 def _permission_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    """Refuses a principal that does not hold the operation's permission, before anything else of the request is looked at."""
     permission = operation.permission
     if permission is None:
         return next_app
@@ -211,18 +195,11 @@ def _permission_layer(operation: Operation, next_app: Asgi) -> Asgi:
     return enforce
 
 
-class ValidationApi(_ContractApi):
-    def make_operation(self, operation: Any) -> Asgi:
-        return _validation_layer(self.operation_of(operation), self.next_app)
-
-
-class Validation(RoutedMiddleware[ValidationApi]):
-    """Decodes and validates parameters and body; what is left are the handler's arguments."""
-
-    api_cls = ValidationApi
-
-
 def _validation_layer(operation: Operation, next_app: Asgi) -> Asgi:
+    """Decodes and validates parameters and body; what is left are the handler's arguments."""
+    if not operation.parameters.names and not operation.bodies:
+        return next_app
+
     async def validate(scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
         if operation.parameters.names:
@@ -251,7 +228,7 @@ class DispatchApi(AsyncApi):
         super().__init__(*args, **kwargs)
 
     def make_operation(self, operation: Any) -> Any:
-        compiled = self.contract.operations[operation.operation_id.removeprefix(f"{HANDLERS}.")]
+        compiled = _compiled(operation, self.contract)
         return _dispatch_layer(bind_handler(operation.function, compiled, self.contract), compiled, is_checked=self.is_checked)
 
 

@@ -1,7 +1,7 @@
 """The functions that the document names for its security schemes (``x-…InfoFunc``).
 
-Each gets the credential's text, or None when the header is absent or empty, and answers with a Principal, with None for "not mine", or
-raises Unauthorized for "mine and bad". So several kinds of credential can stand side by side on one request, as the official clients
+Each gets the credential's text, when there is one, and answers with a Principal, with None for "not mine", or raises Unauthorized for
+"mine and bad". So several kinds of credential can stand side by side on one request, as the official clients
 send them: an API key in ``Authorization`` or ``x-api-key``, an app id beside it, a person's own token in ``Authorization`` beside an
 app id.
 """
@@ -14,27 +14,23 @@ from homeport.key_text import looks_like_key
 APP_ID_HEADER = b"x-app-id"
 
 
-async def bearer(token: str | None, exchange: Exchange, identity: Identity) -> Principal | None:
+async def bearer(token: str, exchange: Exchange, identity: Identity) -> Principal | None:
     """An API key as ``Authorization: Bearer``. Any other token belongs to somebody else (a signed-in person's, say) and is passed over."""
-    if token is None or not looks_like_key(token):
+    if not looks_like_key(token):
         return None
     return await identity.authenticate_key(token, _app_id(exchange))
 
 
-async def api_key_header(key: str | None, exchange: Exchange, identity: Identity) -> Principal | None:
+async def api_key_header(key: str, exchange: Exchange, identity: Identity) -> Principal | None:
     """An API key as ``x-api-key``. Nothing but a key belongs in this header."""
-    if key is None:
-        return None
     principal = await identity.authenticate_key(key, _app_id(exchange)) if looks_like_key(key) else None
     if principal is None:
         raise Unauthorized("The API key is not valid (unknown, revoked or expired).", code="INVALID_API_KEY")
     return principal
 
 
-async def app_id(value: str | None, exchange: Exchange, identity: Identity) -> Principal | None:
+async def app_id(value: str, exchange: Exchange, identity: Identity) -> Principal | None:
     """A registered app's id as ``X-App-Id``."""
-    if value is None:
-        return None
     principal = await identity.authenticate_app(value)
     if principal is None:
         raise Unauthorized(f"Invalid app ID: {value[:100]}", code="INVALID_APP_ID")

@@ -24,11 +24,11 @@ def chat_body() -> dict[str, Any]:
 
 
 def upsert_body(count: int = 100, dimensions: int = 384) -> dict[str, Any]:
-    """A batch of vectors."""
+    """A batch of vectors, their numbers written in full, as Python and JavaScript clients write them."""
     numbers = random.Random(1)
     return {
         "vectors": [
-            {"id": f"doc-{i}", "vector": [round(numbers.uniform(-1, 1), 6) for _ in range(dimensions)], "metadata": {"text": "x", "n": i}}
+            {"id": f"doc-{i}", "vector": [numbers.uniform(-1, 1) for _ in range(dimensions)], "metadata": {"text": "x", "n": i}}
             for i in range(count)
         ],
         "workspaceId": "bench",

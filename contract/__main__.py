@@ -129,7 +129,7 @@ def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path)
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
         "NO_PROXY": "*",
     }
-    command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", f"{server.url}/openapi.json"]
+    command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", str(callers.document), f"--url={server.url}"]
     command += ["--report=json", f"--report-json-path={report}", *planned.options]
     with output.open("wb") as file:
         status = _wait(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file if planned.is_quiet else None))

@@ -19,9 +19,11 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """``file`` holds their credentials in the form that Schemathesis reads; ``ids`` are those of the key and the apps."""
+    """``file`` holds their credentials in the form that Schemathesis reads; ``ids`` are those of the key and the apps. ``document`` is the
+    document that the server publishes: from a file, because Schemathesis leaves out the operation that it loads a document from."""
 
     file: Path
+    document: Path
     ids: tuple[str, ...]
 
 
@@ -44,7 +46,9 @@ def make_callers(server: RunningServer, folder: Path) -> Callers:
     }
     file = folder / "callers.json"
     file.write_bytes(orjson.dumps({"auth": [{"name": name, "fixedHeaders": [header]} for name, header in headers.items()]}))
-    return Callers(file, (key["id"], app["id"], stranger["id"]))
+    published = folder / "openapi.json"
+    published.write_bytes(orjson.dumps(document))
+    return Callers(file, published, (key["id"], app["id"], stranger["id"]))
 
 
 def _send(http: httpx.Client, method: str, path: str, body: Json | None = None) -> Any:

@@ -14,7 +14,9 @@ def format_time(moment: datetime | None) -> str | None:
     """``moment`` as RFC 3339 in UTC with milliseconds, such as ``2024-01-15T10:00:00.000Z``; None stays None."""
     if moment is None:
         return None
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat(timespec='milliseconds')[:-6]}Z"
 
 
 def parse_time(text: str | None) -> datetime | None:

@@ -1,7 +1,7 @@
 """Binds a handler to its operation once, at start-up: which arguments it takes and where they come from."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from homeport.contract import Contract, ContractError, Operation
@@ -10,8 +10,8 @@ from homeport.http.exchange import Exchange
 # What every handler may ask for by name, besides the operation's own parameters.
 _GIVEN = ("home", "contract", "principal", "body", "files")
 
-Handler = Callable[..., Awaitable[Any]]
-BoundHandler = Callable[[Any, Exchange], Awaitable[Any]]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
+BoundHandler = Callable[[Any, Exchange], Coroutine[Any, Any, Any]]
 
 
 def bind_handler(handler: Handler, operation: Operation, contract: Contract) -> BoundHandler:
@@ -24,7 +24,7 @@ def bind_handler(handler: Handler, operation: Operation, contract: Contract) -> 
     wants_home, wants_contract, wants_principal, wants_body, wants_files = (name in wanted for name in _GIVEN)
     names = tuple(name for name in wanted if name not in _GIVEN)
 
-    def call(home: Any, exchange: Exchange) -> Awaitable[Any]:
+    def call(home: Any, exchange: Exchange) -> Coroutine[Any, Any, Any]:
         arguments = exchange.arguments
         keywords = {name: arguments[name] for name in names if name in arguments}
         if wants_home:

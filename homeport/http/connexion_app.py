@@ -9,8 +9,9 @@ is built anew for every request, never runs.
 """
 
 import asyncio
+import types
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any
 
 from homeport.contract import Contract, Operation
@@ -241,21 +242,47 @@ class Dispatch(AsyncASGIApp):
 def _dispatch_layer(call: BoundHandler, operation: Operation, *, is_checked: bool) -> Asgi:
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
-        watch = _LeaveWatch(receive)
-        try:
-            result = await call(scope["state"]["home"], exchange)
-        except asyncio.CancelledError:
-            if watch.has_left:
-                raise ClientLeft from None
-            raise
-        finally:
-            watch.stop()
+        result = await _while_client_waits(call(scope["state"]["home"], exchange), receive)
         if isinstance(result, EventStream):
             await send_events(result, operation, exchange.request_id, receive, send, is_checked=is_checked)
         else:
             await send_reply(result, operation, send, is_checked=is_checked)
 
     return dispatch
+
+
+async def _while_client_waits(answering: Coroutine[Any, Any, Any], receive: Any) -> Any:
+    """The handler's result. One that runs long is cancelled when its client leaves; raises ClientLeft then."""
+    try:
+        # Many handlers never wait for anything; those are done here, without a watch.
+        waits_for = answering.send(None)
+    except StopIteration as done:
+        return done.value
+    watch = _LeaveWatch(receive)
+    try:
+        return await _resume(answering, waits_for)
+    except asyncio.CancelledError:
+        if watch.has_left:
+            raise ClientLeft from None
+        raise
+    finally:
+        watch.stop()
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine that has begun and waits for something."""
+    step: Callable[[Any], Any]
+    while True:
+        step = coroutine.send
+        try:
+            value = yield waits_for
+        except BaseException as error:  # noqa: BLE001 handed on, whatever it is
+            step, value = coroutine.throw, error
+        try:
+            waits_for = step(value)
+        except StopIteration as done:
+            return done.value
 
 
 class _LeaveWatch:

@@ -16,17 +16,19 @@ log = structlog.get_logger(__name__)
 
 _JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
+_NO_HEADERS: Mapping[str, str] = {}
 _NO_STORE = (b"cache-control", b"no-store")
 
 
 async def send_reply(result: Any, operation: Operation, send: Any, *, is_checked: bool) -> None:
     """Send what a handler returned: plain JSON data, a Reply. With ``is_checked`` the answer is held against the contract first."""
-    reply = result if isinstance(result, Reply) else Reply(result)
-    status = reply.status or operation.success_status
-    body = reply.body if isinstance(reply.body, bytes) else b"" if reply.body is None else orjson.dumps(reply.body, option=_JSON_OPTIONS)
+    status, media_type, headers = operation.success_status, "application/json", _NO_HEADERS
+    if isinstance(result, Reply):
+        status, media_type, headers, result = result.status or status, result.media_type, result.headers, result.body
+    body = result if isinstance(result, bytes) else b"" if result is None else orjson.dumps(result, option=_JSON_OPTIONS)
     if is_checked:
-        check_answer(operation, status, reply.media_type if body else "", body)
-    await send_bytes(send, status, body, reply.media_type, reply.headers)
+        check_answer(operation, status, media_type if body else "", body)
+    await send_bytes(send, status, body, media_type, headers)
 
 
 async def send_bytes(send: Any, status: int, body: bytes, media_type: str, headers: Mapping[str, str]) -> None:

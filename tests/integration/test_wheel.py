@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 import homeport
@@ -114,3 +115,21 @@ def test_the_wheel_finds_its_own_contract_and_a_handler_for_every_operation(whee
     assert root.parts[-2:] == ("homeport", "_openapi")
     assert root.is_relative_to(wheel_environment.bin.parent)
     assert "the contract holds" in wheel_environment.run("python", "-m", "homeport.contract", "check")
+
+
+def test_a_server_of_the_wheel_serves_its_contract_and_stops(wheel_environment: WheelEnvironment, scratch: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= {"HOMEPORT_DATA_DIR": str(scratch / "wheel"), "HOMEPORT_OLLAMA_URL": "off", "HOMEPORT_LOG_LEVEL": "warning"}
+    command = [str(wheel_environment.bin / "homeport"), "serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=wheel_environment.folder, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[-1]
+            assert server.poll() is None
+            paths = httpx.get(f"{url}/openapi.json", timeout=BUILD_S, trust_env=False).json()["paths"]
+            assert "/sdk/ping" in paths
+        finally:
+            server.terminate()
+            output, _ = server.communicate(timeout=BUILD_S)
+    assert "Stop with Ctrl-C." in output
+    assert server.returncode == 0

@@ -269,3 +269,19 @@ def test_several_errors_on_one_connection_do_not_end_it(connection: socket.socke
     ids = {ask(connection, b"GET /nowhere").headers["x-request-id"] for _ in range(5)}
     assert len(ids) == 5
     assert ask(connection, b"GET /health").status == 200
+
+
+@pytest.mark.parametrize(("levels", "status"), [(200, 201), (246, 201), (247, 400), (1000, 400), (5000, 400)])
+def test_what_is_stored_can_be_read_again_however_deep_and_what_is_deeper_is_refused(
+    connection: socket.socket, admin: Admin, levels: int, status: int
+) -> None:
+    nested = b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)
+    body = b'{"raw_data":' + nested + b"}"
+    lines = (f"Authorization: Bearer {admin.key}", "Content-Type: application/json")
+    answer = ask(connection, b"POST /activities", *lines, f"Content-Length: {len(body)}", body=body)
+    assert answer.status == status, answer.body
+    if status == 201:
+        listed = ask(connection, b"GET /activities?limit=1000", lines[0])
+        assert answer.body["data"]["id"] in {each["id"] for each in listed.body["data"]}
+    else:
+        assert_error(answer, "local_apps", 400, "VALIDATION_ERROR")

@@ -165,7 +165,8 @@ class ChatTransport(Protocol):
 
 def unreachable(endpoint: Endpoint, reason: object) -> AppError:
     """The upstream could not be connected to."""
-    log.warning("model provider unreachable", provider=endpoint.provider, base_url=endpoint.base_url, reason=_shorten(endpoint, reason))
+    # Not a warning: an Ollama that does not run is looked for, too. Who needed the provider is told, and that failed request is logged.
+    log.info("model provider unreachable", provider=endpoint.provider, base_url=endpoint.base_url, reason=_shorten(endpoint, reason))
     message = f"The model provider '{endpoint.provider}' cannot be reached. Check that it is running and that its address is right."
     return Unavailable(message, code="PROVIDER_UNAVAILABLE")
 

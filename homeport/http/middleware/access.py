@@ -12,8 +12,6 @@ import structlog
 from homeport.http.exchange import SCOPE_KEY, Exchange
 from homeport.log import request_id_var
 
-log = structlog.get_logger("homeport.access")
-
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
@@ -22,6 +20,8 @@ class Access:
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        # Bound once: what get_logger returns looks its configuration up at every use. The factory of the application has configured it.
+        self._log = structlog.get_logger("homeport.access").bind()
         self._counter = itertools.count(1)
         # Unique over processes and restarts without asking the system for randomness on each request.
         self._prefix = os.urandom(8).hex()
@@ -45,8 +45,8 @@ class Access:
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            if log.is_enabled_for(logging.INFO):
-                _write_line(scope, exchange, time.perf_counter() - started)
+            if self._log.is_enabled_for(logging.INFO):
+                self._write_line(scope, exchange, time.perf_counter() - started)
 
     def _choose_id(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-request-id")
@@ -54,15 +54,14 @@ class Access:
             return given.decode()
         return f"{self._prefix}{next(self._counter):08x}"
 
-
-def _write_line(scope: Any, exchange: Exchange, took_s: float) -> None:
-    log.info(
-        "request",
-        method=scope["method"],
-        path=scope["path"],
-        # nginx's number for a client that left before its answer.
-        status=exchange.status or 499,
-        ms=round(took_s * 1000, 2),
-        operation=exchange.operation.id if exchange.operation else None,
-        principal=str(exchange.principal.id) if exchange.principal else None,
-    )
+    def _write_line(self, scope: Any, exchange: Exchange, took_s: float) -> None:
+        self._log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            # nginx's number for a client that left before its answer.
+            status=exchange.status or 499,
+            ms=round(took_s * 1000, 2),
+            operation=exchange.operation.id if exchange.operation else None,
+            principal=str(exchange.principal.id) if exchange.principal else None,
+        )

@@ -100,11 +100,6 @@ class Keys:
         self._identity.forget(f"key:{key.prefix}")
         return key
 
-    async def has_any(self) -> bool:
-        """Whether a key was ever made, revoked ones included."""
-        async with self._database.transaction() as connection:
-            return (await connection.execute(select(api_keys.c.id).limit(1))).first() is not None
-
 
 async def _insert_key(connection: AsyncConnection, name: str, scopes: Sequence[str], expires_at: datetime | None) -> tuple[ApiKey, str]:
     prefix, key = make_key()

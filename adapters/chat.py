@@ -1,7 +1,7 @@
 """What a chat with a model is, whoever answers it, and the ways in which it can fail.
 
 Two transports share these types and errors: ``adapters.openai_protocol`` (direct) and ``adapters.litellm`` (everybody else). The same
-failure is the same error through either:
+failure is the same error through either, and an embedding (``adapters.embedding``) fails as a chat does:
 
     not reachable, 401, 402, 403, 5xx, no quota left   503 PROVIDER_UNAVAILABLE
     429                                                429 RATE_LIMIT, with Retry-After
@@ -11,17 +11,20 @@ failure is the same error through either:
     no answer in time                                  504 LLM_ERROR
     any of these after the first piece of a stream     the same class, code LLM_STREAM_ERROR
 
-What the upstream said goes to the log, shortened and without the key; the caller is told whom it concerns and what to do.
+What the upstream said goes to the log, shortened and without the key; the caller is told whom it concerns and what to do. A failure that
+may pass by itself has ``retry_in_s``: what the upstream asked for with Retry-After, else 0.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any, Protocol, Self
 
 import structlog
 
+from adapters.model_catalog import ModelIds
 from homeport.errors import AppError, InvalidRequest, TooManyRequests, Unavailable, UpstreamError, UpstreamTimeout
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,15 @@ CONTEXT_CODES = frozenset({"context_length_exceeded", "string_above_max_length"}
 MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_available"})
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 KNOWN_CODES = CONTEXT_CODES | MODEL_CODES | QUOTA_CODES
+# How servers that give no such code say the same.
+TOO_LONG = re.compile(
+    r"maximum context length|maximum input length|must have less than \d+ tokens|input length exceeds|exceeds the (available )?context|"
+    r"exceed_context_size|too many tokens|reduce the length",
+    re.IGNORECASE,
+)
+
+# What was asked of a model, as errors name it: what it can be too long for.
+CONVERSATION = "The conversation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +62,19 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A conversation to be continued. ``messages`` are in OpenAI's shape; None means that the model decides."""
+    """A conversation to be continued. ``messages`` are in OpenAI's shape; None means that the model decides, and for ``timeout_s`` the
+    transport: it bounds a whole answer, or the silence before and within a streamed one."""
 
     model: str
     messages: Sequence[Mapping[str, Any]] = field(repr=False)
     temperature: float | None = None
     max_tokens: int | None = None
     response_format: Mapping[str, Any] | None = None
+    timeout_s: float | None = None
+
+    def within(self, timeout_s: float | None) -> Self:
+        """The same, within this time."""
+        return self if timeout_s == self.timeout_s else replace(self, timeout_s=timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,8 @@ class Finish:
 
 
 StreamEvent = Delta | Silence | Finish
+# What it took, as far as is known, and the failure that ended it.
+WhenOver = Callable[[Usage, AppError | None], None]
 
 
 class ChatStream:
@@ -123,28 +143,45 @@ class ChatStream:
     def __init__(self, first: StreamEvent, events: AsyncGenerator[StreamEvent]) -> None:
         self._first: StreamEvent | None = first
         self._events = events
+        self._tell: WhenOver | None = None
 
     @classmethod
     async def open(cls, events: AsyncGenerator[StreamEvent]) -> Self:
         """Wait for the first event. Raises the errors of this module."""
         return cls(await anext(events), events)
 
+    def when_over(self, tell: WhenOver) -> None:
+        """Have ``tell`` called once: when the answer is complete or fails, or when it is closed before that."""
+        self._tell = tell
+
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> StreamEvent:
-        if (first := self._first) is not None:
+        if (event := self._first) is not None:
             self._first = None
-            return first
-        try:
-            return await anext(self._events)
-        except AppError as error:
-            error.code = "LLM_STREAM_ERROR"
-            raise
+        else:
+            try:
+                event = await anext(self._events)
+            except AppError as error:
+                error.code = "LLM_STREAM_ERROR"
+                self._over(Usage(), error)
+                raise
+        if type(event) is Finish:
+            self._over(event.usage, None)
+        return event
 
     async def aclose(self) -> None:
         """Give up: the connection to the upstream is closed before this returns."""
-        await self._events.aclose()
+        try:
+            await self._events.aclose()
+        finally:
+            self._over(Usage(), None)
+
+    def _over(self, usage: Usage, error: AppError | None) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(usage, error)
 
 
 class ChatTransport(Protocol):
@@ -156,8 +193,8 @@ class ChatTransport(Protocol):
     async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
         """Ask; return when the answer begins."""
 
-    async def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The ids of the models that can chat, in the provider's order."""
+    async def list_models(self, endpoint: Endpoint) -> ModelIds:
+        """The ids of the provider's models, in its order."""
 
     async def close(self) -> None:
         """Close connections. The transport can be used again afterwards."""
@@ -168,27 +205,34 @@ def unreachable(endpoint: Endpoint, reason: object) -> AppError:
     # Not a warning: an Ollama that does not run is looked for, too. Who needed the provider is told, and that failed request is logged.
     log.info("model provider unreachable", provider=endpoint.provider, base_url=endpoint.base_url, reason=_shorten(endpoint, reason))
     message = f"The model provider '{endpoint.provider}' cannot be reached. Check that it is running and that its address is right."
-    return Unavailable(message, code="PROVIDER_UNAVAILABLE")
+    return _may_pass(Unavailable(message, code="PROVIDER_UNAVAILABLE"))
 
 
 def bad_answer(endpoint: Endpoint, what: str, reason: object = None) -> AppError:
     """The upstream answered, but not in a way that can be used; ``what`` completes the sentence "The model provider 'x' …"."""
     log.warning("model provider gave a bad answer", provider=endpoint.provider, what=what, reason=_shorten(endpoint, reason))
     message = f"The model provider '{endpoint.provider}' {what}. Try again, or check that its address is right."
-    return UpstreamError(message, code="LLM_ERROR")
+    return _may_pass(UpstreamError(message, code="LLM_ERROR"))
 
 
 def too_slow(endpoint: Endpoint, limit_s: float) -> AppError:
     """The upstream kept us waiting for too long."""
     log.warning("model provider timed out", provider=endpoint.provider, limit_s=limit_s)
     message = f"The model provider '{endpoint.provider}' took longer than {limit_s:g} seconds. Try again, or use a faster model."
-    return UpstreamTimeout(message, code="LLM_ERROR")
+    return _may_pass(UpstreamTimeout(message, code="LLM_ERROR"))
 
 
 def refused(
-    endpoint: Endpoint, model: str, status: int, *, code: str | None = None, reason: object = None, retry_after: str | None = None
+    endpoint: Endpoint,
+    model: str,
+    status: int,
+    *,
+    code: str | None = None,
+    reason: object = None,
+    retry_after: str | None = None,
+    what: str = CONVERSATION,
 ) -> AppError:
-    """The upstream answered with an error status. ``code`` and ``reason`` are the upstream's own."""
+    """The upstream answered with an error status. ``code`` and ``reason`` are the upstream's own; ``what`` may have been too long."""
     shown = _shorten(endpoint, reason)
     log.warning("model provider refused", provider=endpoint.provider, model=model, status=status, upstream_code=code, reason=shown)
     who = f"The model provider '{endpoint.provider}'"
@@ -198,21 +242,28 @@ def refused(
         return Unavailable(f"{who} reports that the account has no credit left. Check its billing.", code="PROVIDER_UNAVAILABLE")
     if status == 429:
         seconds = _retry_after_s(retry_after)
-        return TooManyRequests(f"{who} is asked too often. Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
+        busy = TooManyRequests(f"{who} is asked too often. Try again in {seconds} s.", headers={"Retry-After": str(seconds)})
+        return _may_pass(busy, retry_after)
     if status == 404 or code in MODEL_CODES:
         return InvalidRequest(f"{who} does not know the model '{model}'. Choose one from the list of providers.", code="INVALID_MODEL")
-    if code in CONTEXT_CODES:
-        return InvalidRequest(f"The conversation is longer than the model '{model}' can take. Shorten it or choose another model.")
+    if code in CONTEXT_CODES or (status in {400, 413, 422} and TOO_LONG.search(str(reason))):
+        return InvalidRequest(f"{what} is longer than the model '{model}' can take. Shorten it or choose another model.")
     if status in {400, 413, 422}:
         return InvalidRequest(f"{who} refused the request for the model '{model}' as invalid. The server's log has its reason.")
     if status in {408, 504}:
-        return UpstreamTimeout(f"{who} did not answer in time. Try again.", code="LLM_ERROR")
+        return _may_pass(UpstreamTimeout(f"{who} did not answer in time. Try again.", code="LLM_ERROR"), retry_after)
     if status >= 500:
         headers = {"Retry-After": str(_retry_after_s(retry_after))}
-        return Unavailable(f"{who} has trouble (status {status}). Try again later.", code="PROVIDER_UNAVAILABLE", headers=headers)
+        message = f"{who} has trouble (status {status}). Try again later."
+        return _may_pass(Unavailable(message, code="PROVIDER_UNAVAILABLE", headers=headers), retry_after)
     if 300 <= status < 400:
         return UpstreamError(f"{who} redirects, which is not followed. Set its base URL to the final address.", code="LLM_ERROR")
     return UpstreamError(f"{who} answered with the unexpected status {status}.", code="LLM_ERROR")
+
+
+def _may_pass(error: AppError, retry_after: str | None = None) -> AppError:
+    error.retry_in_s = 0.0 if retry_after is None else float(_retry_after_s(retry_after))
+    return error
 
 
 def _shorten(endpoint: Endpoint, reason: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Chat with every provider that does not speak OpenAI's protocol, through LiteLLM.
+"""Chat and embeddings with every provider that does not speak OpenAI's protocol, through LiteLLM.
 
 LiteLLM takes seconds and some 190 MB to import, so it is imported at first use or by ``warm``, in a thread. Its exceptions do not tell
 reliably what happened (a refused connection is a 500, a 401 a BadRequestError), but the chain of causes below them does: it is
@@ -9,7 +9,7 @@ import asyncio
 import importlib
 import os
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from json import JSONDecodeError
 from logging import CRITICAL, getLogger
 from threading import Lock
@@ -20,6 +20,7 @@ import httpx
 import structlog
 
 from adapters.chat import (
+    CONVERSATION,
     HEARTBEAT_S,
     KNOWN_CODES,
     ChatRequest,
@@ -36,8 +37,9 @@ from adapters.chat import (
     too_slow,
     unreachable,
 )
-from adapters.model_catalog import list_chat_models
-from adapters.openai_wire import text_of
+from adapters.embedding import A_TEXT, EmbeddingRequest, EmbeddingResult
+from adapters.model_catalog import ModelIds, known_models
+from adapters.openai_wire import text_of, vectors_of
 from homeport.errors import AppError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -58,6 +60,7 @@ def _import_litellm() -> Any:
         litellm.suppress_debug_info = True
         litellm.telemetry = False
         litellm.drop_params = True  # leave out what a provider is known not to take, instead of failing
+        litellm.DEFAULT_MAX_RETRIES = 0  # what it takes where it takes 0 for unset
         litellm.user_url_validation = True  # it may fetch an app's image URLs itself: public addresses only
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             getLogger(name).setLevel(CRITICAL)  # its log lines carry bodies
@@ -87,7 +90,7 @@ class LiteLLM:
         """Ask and wait for the whole answer."""
         await self.warm()
         started = perf_counter()
-        answer = await self._complete(endpoint, request, self._chat_timeout_s)
+        answer = await self._complete(endpoint, request, request.timeout_s or self._chat_timeout_s)
         if answer is None or not answer.choices:  # LiteLLM returns None where one of its own retries went wrong
             raise bad_answer(endpoint, "gave an answer without content")
         content = text_of(answer.choices[0].message.content)
@@ -98,18 +101,31 @@ class LiteLLM:
         await self.warm()
         started = perf_counter()
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        answer = await self._complete(endpoint, request, self._stream_idle_s, **options)
+        answer = await self._complete(endpoint, request, request.timeout_s or self._stream_idle_s, **options)
         if answer is None:
             raise bad_answer(endpoint, "did not answer with a stream")
         return await ChatStream.open(self._events(endpoint, request, answer, started))
 
-    async def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The models that LiteLLM knows of this provider and that can chat; the provider itself is not asked."""
-        return await asyncio.to_thread(list_chat_models, endpoint.kind)
+    async def embed(self, endpoint: Endpoint, request: EmbeddingRequest) -> EmbeddingResult:
+        """Ask in one request and wait for all vectors."""
+        await self.warm()
+        started = perf_counter()
+        options = {"input": list(request.texts), "dimensions": request.dimensions}
+        timeout_s = request.timeout_s or self._chat_timeout_s
+        answer = await self._call(self._package.aembedding, endpoint, request.model, timeout_s, A_TEXT, **options)
+        vectors = vectors_of(endpoint, answer.data, len(request.texts))
+        usage = Usage.of(answer.usage)
+        if not usage.total_tokens:  # LiteLLM counts nothing where the provider did not count
+            usage = Usage()
+        return EmbeddingResult(vectors, endpoint.provider, request.model, usage, perf_counter() - started)
+
+    async def list_models(self, endpoint: Endpoint) -> ModelIds:
+        """The models that LiteLLM knows of this provider; the provider itself is not asked."""
+        return await asyncio.to_thread(known_models, endpoint.kind)
 
     async def knows_provider(self, kind: str) -> bool:
         """Whether LiteLLM has a provider of this name. Imports the package when the catalogue does not tell."""
-        if await asyncio.to_thread(list_chat_models, kind):
+        if any(await asyncio.to_thread(known_models, kind)):
             return True
         await self.warm()
         return kind in {str(getattr(each, "value", each)) for each in self._package.provider_list}
@@ -121,15 +137,23 @@ class LiteLLM:
             self._package.in_memory_llm_clients_cache.flush_cache()
 
     async def _complete(self, endpoint: Endpoint, request: ChatRequest, timeout_s: float, **options: Any) -> Any:
+        """Begin to answer a conversation, or answer it."""
+        options |= {
+            "messages": [_with_file_urls_as_ids(message) for message in request.messages],
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "response_format": request.response_format,
+        }
+        return await self._call(self._package.acompletion, endpoint, request.model, timeout_s, CONVERSATION, **options)
+
+    async def _call(
+        self, function: Callable[..., Awaitable[Any]], endpoint: Endpoint, model: str, timeout_s: float, what: str, **options: Any
+    ) -> Any:
         """Call LiteLLM; what it raises leaves as one of the errors of ``adapters.chat``."""
-        call: Awaitable[Any] = self._package.acompletion(
-            model=f"{endpoint.kind}/{request.model}",
-            messages=[_with_file_urls_as_ids(message) for message in request.messages],
+        call = function(
+            model=f"{endpoint.kind}/{model}",
             api_base=endpoint.base_url,
             api_key=endpoint.api_key,
-            temperature=request.temperature,
-            max_tokens=request.max_tokens,
-            response_format=request.response_format,
             timeout=timeout_s + GRACE_S,
             max_retries=0,
             **options,
@@ -140,13 +164,14 @@ class LiteLLM:
         except TimeoutError as error:
             raise too_slow(endpoint, timeout_s) from error
         except Exception as error:  # LiteLLM raises whatever its provider modules raise; all of it is mapped
-            raise _mapped(endpoint, request.model, error, timeout_s) from error
+            raise _mapped(endpoint, model, error, timeout_s, what) from error
 
     async def _events(self, endpoint: Endpoint, request: ChatRequest, answer: Any, started: float) -> AsyncGenerator[StreamEvent]:
         """The answer, piece by piece, until it is complete. Closing the generator closes the connection."""
         usage = Usage()
         has_text = False
-        chunks = _ChunkReader(answer, self._stream_idle_s, self._heartbeat_s)
+        idle_s = request.timeout_s or self._stream_idle_s
+        chunks = _ChunkReader(answer, idle_s, self._heartbeat_s)
         try:
             while (chunk := await chunks.read()) is not None:
                 if chunk is _SILENCE:
@@ -165,9 +190,9 @@ class LiteLLM:
         except AppError:
             raise
         except TimeoutError as error:
-            raise too_slow(endpoint, self._stream_idle_s) from error
+            raise too_slow(endpoint, idle_s) from error
         except Exception as error:  # as above
-            raise _mapped(endpoint, request.model, error, self._stream_idle_s) from error
+            raise _mapped(endpoint, request.model, error, idle_s) from error
         finally:
             await chunks.close()
 
@@ -228,13 +253,13 @@ def _with_file_url_as_id(block: Any) -> Any:
     return {**block, "file": {**rest, "file_id": file["file_data"]}}
 
 
-def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float) -> AppError:
+def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float, what: str = CONVERSATION) -> AppError:
     """The error of ``adapters.chat`` for what LiteLLM raised."""
     for cause in _causes(error):
         if isinstance(cause, httpx.HTTPStatusError):
             code = next((code for code in KNOWN_CODES if code in f"{error} {getattr(error, 'body', None)}"), None)
             retry_after = cause.response.headers.get("Retry-After")
-            return refused(endpoint, model, cause.response.status_code, code=code, reason=error, retry_after=retry_after)
+            return refused(endpoint, model, cause.response.status_code, code=code, reason=error, retry_after=retry_after, what=what)
         if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
             return unreachable(endpoint, cause)
         if isinstance(cause, httpx.TimeoutException):
@@ -244,8 +269,9 @@ def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float) ->
         if isinstance(cause, JSONDecodeError):
             return bad_answer(endpoint, "answered with something that is not JSON", cause)
     status = getattr(error, "status_code", None)
-    if isinstance(status, int) and status >= 400 and type(error).__name__ != "MidStreamFallbackError":
-        return refused(endpoint, model, status, reason=error)
+    # A 500 that no answer brought is LiteLLM's own failure to understand one.
+    if isinstance(status, int) and status >= 400 and status != 500 and type(error).__name__ != "MidStreamFallbackError":
+        return refused(endpoint, model, status, reason=error, what=what)
     return bad_answer(endpoint, "reported an error instead of an answer", error)
 
 

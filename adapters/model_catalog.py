@@ -1,30 +1,55 @@
 """What LiteLLM knows about models, read from the list that its package carries, without importing the package (3 s, 190 MB)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 LIST_FILE = "model_prices_and_context_window_backup.json"
 
-# Names of models that do something else, for those that the list does not know.
+Role = Literal["chat", "embedding"]
+
+# Names of models for those that the list does not know: what turns texts into vectors, and what does neither that nor chat.
+EMBEDDING = re.compile(r"embed|minilm|mpnet|\bbge-|\bgte-|\be5-|\bvoyage-|\buae-", re.IGNORECASE)
 OTHER_KINDS = re.compile(
-    r"embed|minilm|\bbge-|\bgte-|rerank|moderation|whisper|transcri|\btts|-tts|audio|realtime|dall-e|image|sora|veo-|imagen|"
+    r"rerank|moderation|whisper|transcri|\btts|-tts|audio|realtime|dall-e|image|sora|veo-|imagen|"
     r"babbage-|davinci-|turbo-instruct|guard",
     re.IGNORECASE,
 )
+# Providers whose embedding models the list has under another name.
+EMBEDDING_NAMES = {"cohere": "cohere_chat", "fireworks_ai-embedding-models": "fireworks_ai", "vertex_ai-embedding-models": "vertex_ai"}
+
+
+class ModelIds(NamedTuple):
+    """Ids of models by what they do."""
+
+    chat: tuple[str, ...] = ()
+    embedding: tuple[str, ...] = ()
+
+    def of(self, role: Role) -> tuple[str, ...]:
+        """Those that do this."""
+        return self.chat if role == "chat" else self.embedding
+
+
+class Price(NamedTuple):
+    """US dollars for a token, without discounts (cached prompts, batches)."""
+
+    prompt_usd: Decimal
+    completion_usd: Decimal
 
 
 class Catalog(NamedTuple):
-    """``chat_models``: by LiteLLM's provider name, ids without the provider's prefix. ``modes``: by id as OpenAI names it."""
+    """By LiteLLM's provider name: ``models``, not counting retired ones, ``modes`` of all, and prices. Ids lack the provider's prefix."""
 
-    chat_models: Mapping[str, tuple[str, ...]]
-    modes: Mapping[str, str]
+    models: Mapping[str, ModelIds]
+    modes: Mapping[str, Mapping[str, str]]
+    prices: Mapping[tuple[str, str], tuple[float, float]]
 
 
 @cache
@@ -33,31 +58,69 @@ def load_catalog() -> Catalog:
     package = find_spec("litellm")
     path = Path(package.origin).with_name(LIST_FILE) if package and package.origin else None
     if path is None or not path.is_file():
-        return Catalog({}, {})
+        return Catalog({}, {}, {})
     today = date.today().isoformat()
-    chat_models: dict[str, dict[str, None]] = {}
-    modes: dict[str, str] = {}
+    modes: dict[str, dict[str, str]] = {}
+    models: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    prices: dict[tuple[str, str], tuple[float, float]] = {}
     for key, entry in orjson.loads(path.read_bytes()).items():
-        provider, mode = entry.get("litellm_provider"), entry.get("mode")
-        if provider == "openai" and isinstance(mode, str):
-            modes[key] = mode
+        listed_as, mode = str(entry.get("litellm_provider")), entry.get("mode")
+        if not isinstance(mode, str):
+            continue
+        provider = EMBEDDING_NAMES.get(listed_as, listed_as) if mode == "embedding" else listed_as
+        name = key.removeprefix(f"{listed_as}/").removeprefix(f"{provider}/")
+        modes.setdefault(provider, {})[name] = mode
+        if isinstance(price := entry.get("input_cost_per_token"), int | float):
+            prices[provider, name] = (price, entry.get("output_cost_per_token") or 0)
         is_retired = str(entry.get("deprecation_date") or "9999") < today
-        if mode == "chat" and not is_retired and not OTHER_KINDS.search(key) and not key.startswith("ft:"):
-            chat_models.setdefault(str(provider), {})[key.removeprefix(f"{provider}/")] = None
-    return Catalog({provider: tuple(ids) for provider, ids in chat_models.items()}, modes)
+        if not is_retired and _is_what_it_says(key, mode):
+            models.setdefault(provider, ({}, {}))[mode == "embedding"][name] = None
+    return Catalog({provider: ModelIds(*map(tuple, ids)) for provider, ids in models.items()}, modes, prices)
 
 
-def list_chat_models(kind: str) -> list[str]:
-    """The models of a LiteLLM provider that can chat, not counting retired ones; empty when none are known."""
-    return list(load_catalog().chat_models.get(kind, ()))
+def known_models(kind: str) -> ModelIds:
+    """The models of a LiteLLM provider, not counting retired ones; none when it is not known."""
+    return load_catalog().models.get(EMBEDDING_NAMES.get(kind, kind), ModelIds())
 
 
-def is_chat_model(item: Mapping[str, Any]) -> bool:
-    """Whether an entry of a provider's own list of models can chat, as far as the entry, the catalogue or its name tells."""
+def price_of(kind: str, model: str) -> Price | None:
+    """What a model of a LiteLLM provider costs; None when the list does not know it."""
+    found = load_catalog().prices.get((EMBEDDING_NAMES.get(kind, kind), model))
+    return Price(*(Decimal(str(each)) for each in found)) if found else None
+
+
+def role_of(item: Mapping[str, Any], kind: str = "openai") -> Role | None:
+    """What a model does, as far as its entry in a provider's own list, the catalogue (by LiteLLM's name of the provider) or its name tells.
+
+    None: something else. An entry has an ``id`` at least.
+    """
+    name = str(item["id"])
     capabilities = item.get("capabilities")
     if isinstance(capabilities, Mapping) and "completion_chat" in capabilities:  # Mistral
-        return bool(capabilities["completion_chat"])
+        return "chat" if capabilities["completion_chat"] else _embedding_by_name(name)
     if isinstance(item.get("type"), str) and item["type"] != "model":  # Together
-        return item["type"] in {"chat", "language", "code"}
-    mode = load_catalog().modes.get(str(item["id"]))
-    return mode == "chat" if mode else not OTHER_KINDS.search(str(item["id"]))
+        return _ROLES.get(item["type"])
+    mode = load_catalog().modes.get(kind, {}).get(name)
+    if mode:
+        return _ROLES.get(mode)
+    return _embedding_by_name(name) or (None if OTHER_KINDS.search(name) else "chat")
+
+
+def by_role(items: Iterable[Mapping[str, Any]], kind: str = "openai") -> ModelIds:
+    """The ids of these models by what they do, in their order; those that do something else are left out."""
+    roles = [(str(item["id"]), role_of(item, kind)) for item in items]
+    return ModelIds(tuple(name for name, role in roles if role == "chat"), tuple(name for name, role in roles if role == "embedding"))
+
+
+_ROLES: Mapping[str, Role] = {"chat": "chat", "language": "chat", "code": "chat", "embedding": "embedding", "embeddings": "embedding"}
+
+
+def _embedding_by_name(name: str) -> Role | None:
+    return "embedding" if EMBEDDING.search(name) and "rerank" not in name.lower() else None
+
+
+def _is_what_it_says(key: str, mode: str) -> bool:
+    """Whether a listed model can be offered: not one that a user tuned, not a chat model that only hears or draws."""
+    if mode == "embedding":
+        return True
+    return mode == "chat" and not (OTHER_KINDS.search(key) or EMBEDDING.search(key) or key.startswith("ft:"))

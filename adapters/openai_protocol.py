@@ -1,4 +1,4 @@
-"""Chat with whatever speaks OpenAI's protocol (OpenAI, Groq, Ollama, vLLM, LM Studio, …), directly over aiohttp.
+"""Chat and embeddings with whatever speaks OpenAI's protocol (OpenAI, Groq, Ollama, vLLM, LM Studio, …), directly over aiohttp.
 
 One connection pool per process. Redirects are not followed, because they would carry the key elsewhere; answers are bounded in
 size and time; whatever goes wrong leaves as one of the errors of ``adapters.chat``.
@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 
 from adapters.chat import (
+    CONVERSATION,
     HEARTBEAT_S,
     ChatRequest,
     ChatResult,
@@ -31,9 +32,11 @@ from adapters.chat import (
     too_slow,
     unreachable,
 )
-from adapters.model_catalog import load_catalog
+from adapters.embedding import A_TEXT, EmbeddingRequest, EmbeddingResult
+from adapters.model_catalog import ModelIds, load_catalog
 from adapters.openai_wire import (
     StreamedAnswer,
+    build_embedding_payload,
     build_payload,
     content_of,
     model_ids_of,
@@ -41,6 +44,7 @@ from adapters.openai_wire import (
     options_refused_by,
     parse_answer,
     refusal_error,
+    vectors_of,
 )
 from adapters.sse import EventParser, EventTooLarge, ServerSentEvent
 
@@ -70,12 +74,13 @@ class OpenAIProtocol:
     async def chat(self, endpoint: Endpoint, request: ChatRequest) -> ChatResult:
         """Ask and wait for the whole answer."""
         started = perf_counter()
+        timeout_s = request.timeout_s or self._chat_timeout_s
         try:
-            async with asyncio.timeout(self._chat_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 response = await self._ask(endpoint, request, is_stream=False)
                 body = await _read(endpoint, response)
         except TimeoutError as error:
-            raise too_slow(endpoint, self._chat_timeout_s) from error
+            raise too_slow(endpoint, timeout_s) from error
         answer = parse_answer(endpoint, request.model, body)
         content = content_of(endpoint, answer)
         return ChatResult(content, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
@@ -83,28 +88,31 @@ class OpenAIProtocol:
     async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
         """Ask; return when the answer begins."""
         started = perf_counter()
+        idle_s = request.timeout_s or self._stream_idle_s
         try:
-            async with asyncio.timeout(self._stream_idle_s):
+            async with asyncio.timeout(idle_s):
                 response = await self._ask(endpoint, request, is_stream=True)
         except TimeoutError as error:
-            raise too_slow(endpoint, self._stream_idle_s) from error
+            raise too_slow(endpoint, idle_s) from error
         if response.content_type in {"text/html", "application/json"}:
             response.close()
             raise bad_answer(endpoint, "did not answer with a stream", response.content_type)
         return await ChatStream.open(self._events(endpoint, request, response, started))
 
-    async def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The ids of the models that can chat, in the provider's order."""
+    async def embed(self, endpoint: Endpoint, request: EmbeddingRequest) -> EmbeddingResult:
+        """Ask in one request and wait for all vectors."""
+        started = perf_counter()
+        payload = orjson.dumps(build_embedding_payload(request))
+        timeout_s = request.timeout_s or self._chat_timeout_s
+        body = await self._fetch(endpoint, "POST", "/embeddings", timeout_s, payload, model=request.model, what=A_TEXT)
+        answer = parse_answer(endpoint, request.model, body)
+        vectors = vectors_of(endpoint, answer.get("data"), len(request.texts))
+        return EmbeddingResult(vectors, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
+
+    async def list_models(self, endpoint: Endpoint) -> ModelIds:
+        """The ids of the provider's models, in its order."""
         await asyncio.to_thread(load_catalog)
-        try:
-            async with asyncio.timeout(LIST_TIMEOUT_S):
-                response = await self._send(endpoint, "GET", "/models")
-                body = await _read(endpoint, response)
-        except TimeoutError as error:
-            raise too_slow(endpoint, LIST_TIMEOUT_S) from error
-        if response.status != 200:
-            raise refusal_error(endpoint, "", response.status, body, response.headers.get("Retry-After"))
-        return model_ids_of(endpoint, body)
+        return model_ids_of(endpoint, await self._fetch(endpoint, "GET", "/models", LIST_TIMEOUT_S))
 
     async def close(self) -> None:
         """Close connections. The transport can be used again afterwards."""
@@ -128,6 +136,28 @@ class OpenAIProtocol:
             without |= {option}
             if len(self._refused_options) < MAX_LEARNED:
                 self._refused_options[key] = without
+
+    async def _fetch(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        timeout_s: float,
+        payload: bytes | None = None,
+        *,
+        model: str = "",
+        what: str = CONVERSATION,
+    ) -> bytes:
+        """Send one request and return the body of its good answer."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._send(endpoint, method, path, payload)
+                body = await _read(endpoint, response)
+        except TimeoutError as error:
+            raise too_slow(endpoint, timeout_s) from error
+        if response.status != 200:
+            raise refusal_error(endpoint, model, response.status, body, response.headers.get("Retry-After"), what)
+        return body
 
     async def _send(self, endpoint: Endpoint, method: str, path: str, body: bytes | None = None) -> aiohttp.ClientResponse:
         """Send one request and return the head of the answer, whatever its status."""
@@ -169,7 +199,7 @@ class OpenAIProtocol:
         self, endpoint: Endpoint, request: ChatRequest, response: aiohttp.ClientResponse, started: float
     ) -> AsyncGenerator[StreamEvent]:
         """The answer, piece by piece, until it is complete. Closing the generator closes the connection."""
-        reader = _EventReader(endpoint, response, self._stream_idle_s, self._heartbeat_s)
+        reader = _EventReader(endpoint, response, request.timeout_s or self._stream_idle_s, self._heartbeat_s)
         answer = StreamedAnswer(endpoint, request.model)
         try:
             while not (answer.is_done or reader.is_at_end):

@@ -1,14 +1,16 @@
-"""OpenAI's chat protocol as data: what is posted, what an answer, a chunk and a refusal say. No I/O."""
+"""OpenAI's protocol as data: what is posted, what an answer, a chunk and a refusal say. No I/O."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
-from adapters.chat import ChatRequest, Endpoint, Usage, bad_answer, refused
-from adapters.model_catalog import is_chat_model
+from adapters.chat import CONVERSATION, ChatRequest, Endpoint, Usage, bad_answer, refused
+from adapters.embedding import EmbeddingRequest
+from adapters.model_catalog import ModelIds, by_role
 from adapters.sse import ServerSentEvent
 from homeport.errors import AppError
 
@@ -26,6 +28,14 @@ def build_payload(request: ChatRequest, without: frozenset[str], *, is_stream: b
         payload["stream"] = True
         if "stream_options" not in without:
             payload["stream_options"] = {"include_usage": True}
+    return payload
+
+
+def build_embedding_payload(request: EmbeddingRequest) -> dict[str, Any]:
+    """The body to post for vectors."""
+    payload: dict[str, Any] = {"model": request.model, "input": request.texts}
+    if request.dimensions is not None:
+        payload["dimensions"] = request.dimensions
     return payload
 
 
@@ -50,11 +60,11 @@ def option_to_leave_out(refusal: bytes) -> str | None:
     return "temperature" if error.get("param") == "temperature" and str(error.get("code")).startswith("unsupported") else None
 
 
-def refusal_error(endpoint: Endpoint, model: str, status: int, body: bytes, retry_after: str | None) -> AppError:
-    """The error for an answer whose status is not 200."""
+def refusal_error(endpoint: Endpoint, model: str, status: int, body: bytes, retry_after: str | None, what: str = CONVERSATION) -> AppError:
+    """The error for an answer whose status is not 200. ``what`` may have been too long."""
     error = _error_of(body)
-    code = error.get("code")
-    return refused(endpoint, model, status, code=str(code)[:64] if code else None, reason=error.get("message"), retry_after=retry_after)
+    code = str(error["code"])[:64] if error.get("code") else None
+    return refused(endpoint, model, status, code=code, reason=error.get("message"), retry_after=retry_after, what=what)
 
 
 def parse_answer(endpoint: Endpoint, model: str, body: bytes, *, is_error: bool = False) -> dict[str, Any]:
@@ -85,6 +95,27 @@ def content_of(endpoint: Endpoint, answer: Mapping[str, Any]) -> str:
     return text_of(message.get("content") or message.get("refusal"))
 
 
+def vectors_of(endpoint: Endpoint, data: Any, count: int) -> list[list[float]]:
+    """The vectors of an answer's ``data`` in the order of the texts. Raises unless there are ``count``, of one length, and finite."""
+    items = data if isinstance(data, Sequence) and all(isinstance(item, Mapping) for item in data) else ()
+    numbered = {item["index"] if isinstance(item.get("index"), int) else place: item.get("embedding") for place, item in enumerate(items)}
+    if len(items) != count or numbered.keys() != set(range(count)):
+        raise bad_answer(endpoint, "did not give one vector for each text", len(items))
+    vectors = [numbered[place] for place in range(count)]
+    if not all(isinstance(vector, list) and _is_finite(vector) for vector in vectors):
+        raise bad_answer(endpoint, "gave a vector that is not made of finite numbers")
+    if len({len(vector) for vector in vectors}) != 1 or not vectors[0]:
+        raise bad_answer(endpoint, "gave vectors of different lengths")
+    return vectors
+
+
+def _is_finite(vector: list[Any]) -> bool:
+    try:
+        return set(map(type, vector)) <= {float, int} and all(map(isfinite, vector))
+    except OverflowError:  # a whole number beyond what a float can hold
+        return False
+
+
 def text_of(content: Any) -> str:
     """The text of ``content``, which is a text, a list of blocks, or nothing. Half surrogates become U+FFFD: they cannot be sent on."""
     if isinstance(content, list):
@@ -94,8 +125,8 @@ def text_of(content: Any) -> str:
     return content if content.isascii() else content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def model_ids_of(endpoint: Endpoint, body: bytes) -> list[str]:
-    """The ids of a list of models, those that can chat."""
+def model_ids_of(endpoint: Endpoint, body: bytes) -> ModelIds:
+    """The ids of a list of models, by what they do."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -103,7 +134,7 @@ def model_ids_of(endpoint: Endpoint, body: bytes) -> list[str]:
     items = value.get("data") if isinstance(value, dict) else value
     if not isinstance(items, list):
         raise bad_answer(endpoint, "gave no list of models")
-    return [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and is_chat_model(item)]
+    return by_role(item for item in items if isinstance(item, dict) and isinstance(item.get("id"), str))
 
 
 class StreamedAnswer:

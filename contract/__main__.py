@@ -96,8 +96,8 @@ def _run(planned: list[Round], log: Path, *, hold: bool) -> bool:
     with _folder() as folder, serve_in_thread() as upstream:
         print("Starting the server, and a stand-in for its model provider …", flush=True)
         with run_server(folder, log, upstream) as server:
-            callers = make_callers(server, folder)
-            outcomes = [_test(each, server, callers, folder) for each in planned]
+            callers = make_callers(server, folder, upstream.base_url)
+            outcomes = [_test(each, server, callers, folder, upstream.base_url) for each in planned]
             is_good = all(outcome.status == 0 for outcome in outcomes)
             _print_outcomes(outcomes)
             print("No failures." if is_good else f"FAILED. The server's log: {log}", flush=True)
@@ -117,7 +117,7 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path) -> Outcome:
+def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path, upstream_url: str) -> Outcome:
     """Run Schemathesis in a process of its own."""
     print(f"\n{planned.title} …", flush=True)
     report, output = folder / "report.json", folder / "output"
@@ -126,6 +126,7 @@ def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path)
         "CONTRACT_CALLERS": str(callers.file),
         "CONTRACT_CALLER": planned.caller,
         "CONTRACT_KEPT_IDS": " ".join(callers.ids),
+        "CONTRACT_UPSTREAM": upstream_url,
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
         "NO_PROXY": "*",
     }

@@ -1,64 +1,11 @@
 """How the stand-in for a model server behaves, by the name of the model: well, slowly, wrongly, or not at all."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import orjson
-from starlette.types import Receive, Send
 
-FOREVER_S = 3600.0
-
-
-class ClientLeft(Exception):
-    """The client closed the connection before the answer was complete."""
-
-
-class Cut(Exception):
-    """The connection is to be cut in the middle of the answer."""
-
-
-class Exchange:
-    """One request and the ways to answer it, right or wrong."""
-
-    def __init__(self, request: dict[str, Any], receive: Receive, send: Send) -> None:
-        self.request = request
-        self.model = str(request.get("model"))
-        self.is_stream = bool(request.get("stream"))
-        self._receive = receive
-        self._send = send
-
-    async def start(self, status: int, media_type: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send the head of the answer."""
-        await self._send({"type": "http.response.start", "status": status, "headers": [(b"content-type", media_type.encode()), *headers]})
-
-    async def send(self, body: bytes, *, is_last: bool = False) -> None:
-        """Send a part of the body."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": not is_last})
-
-    async def answer(self, status: int, value: Any, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with JSON."""
-        body = orjson.dumps(value)
-        await self.start(status, "application/json", [(b"content-length", str(len(body)).encode()), *headers])
-        await self.send(body, is_last=True)
-
-    async def wait(self, seconds: float) -> None:
-        """Do nothing for a while. Raises ClientLeft as soon as the client has gone."""
-        try:
-            async with asyncio.timeout(seconds):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-        except TimeoutError:
-            return
-        raise ClientLeft
-
-    def argument(self, default: float) -> float:
-        """The number at the end of the model's name."""
-        _, dash, number = self.model.partition("-")
-        return float(number) if dash else default
-
-
-Behaviour = Callable[[Exchange], Awaitable[None]]
+from contract.embedders import EMBEDDERS, embed
+from contract.exchange import FOREVER_S, Behaviour, Cut, Exchange
 
 
 def last_user_text(request: dict[str, Any]) -> str:
@@ -98,6 +45,8 @@ def _chunk(exchange: Exchange, delta: dict[str, Any], finish_reason: str | None 
 
 
 async def _say(exchange: Exchange, tokens: list[str], *, after_s: float = 0) -> None:
+    if exchange.is_embedding:
+        return await embed(exchange)
     if not exchange.is_stream:
         return await exchange.answer(200, _completion(exchange, tokens))
     await exchange.start(200, "text/event-stream")
@@ -119,8 +68,7 @@ async def _begin(exchange: Exchange) -> None:
         await exchange.start(200, "text/event-stream")
         await exchange.send(_chunk(exchange, {"role": "assistant", "content": "Once"}))
     else:
-        await exchange.start(200, "application/json")
-        await exchange.send(b'{"id": "chatcmpl-1", "choices": [')
+        await exchange.send_head_of_json()
 
 
 async def echo(exchange: Exchange, *, after_s: float = 0) -> None:
@@ -272,6 +220,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
 UNKNOWN = BEHAVIOURS["404"]
 
 
-def find_behaviour(model: str) -> Behaviour:
-    """What a model does; one that there is not is refused as unknown."""
-    return BEHAVIOURS.get(model) or BEHAVIOURS.get(model.partition("-")[0]) or UNKNOWN
+def find_behaviour(exchange: Exchange) -> Behaviour:
+    """What the model that was asked does; one that there is not is refused as unknown."""
+    for name in (exchange.model, exchange.model.partition("-")[0]):
+        if found := BEHAVIOURS.get(name) or (EMBEDDERS.get(name) if exchange.is_embedding else None):
+            return found
+    return UNKNOWN

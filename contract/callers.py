@@ -12,6 +12,8 @@ from contract.server import RunningServer
 DEVELOPER = "developer"
 APP = "app"
 STRANGER = "app without grants"
+# A model provider whose limits may be changed: those of the one that chats go to must not be.
+SPARE_PROVIDER = "spare"
 TIMEOUT_S = 30.0
 
 Json = dict[str, Any]
@@ -27,8 +29,9 @@ class Callers:
     ids: tuple[str, ...]
 
 
-def make_callers(server: RunningServer, folder: Path) -> Callers:
-    """Register the apps, grant the one of them what there is to grant, and leave a permission request for a person to decide."""
+def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Callers:
+    """Register the apps, grant the one of them what there is to grant, leave a permission request for a person to decide, and add a
+    provider with limits."""
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.key}"}, timeout=TIMEOUT_S, trust_env=False) as http:
         document = _send(http, "GET", "/openapi.json")
         operations = [operation for item in document["paths"].values() for operation in item.values()]
@@ -38,6 +41,9 @@ def make_callers(server: RunningServer, folder: Path) -> Callers:
             _send(http, "PUT", f"/admin/v1/apps/{app['id']}/grants/{permission}", {"state": "granted"})
         stranger = _send(http, "POST", "/admin/v1/apps", {"name": "Stranger"})
         _send(http, "POST", "/api/local-apps/request-permission", {"app_id": stranger["id"], "permission": "llm.chat"})
+        _send(http, "POST", "/admin/v1/model-providers", {"name": SPARE_PROVIDER, "base_url": upstream_url})
+        for query in ("", "?model=qwen3-8b"):
+            _send(http, "PUT", f"/admin/v1/model-providers/{SPARE_PROVIDER}/limits{query}", {"retries": 0})
         (key,) = _send(http, "GET", "/admin/v1/api-keys")["items"]
     headers = {
         DEVELOPER: {"name": "Authorization", "value": f"Bearer {server.key}"},

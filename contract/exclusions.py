@@ -17,24 +17,28 @@ class Exclusion:
     reason: str
 
 
-CHATS = ("local_apps.llm.create_chat", "local_apps.llm.stream_chat")
+EMBEDDING = "local_apps.llm.create_embedding"
+MODELS = ("local_apps.llm.create_chat", "local_apps.llm.stream_chat", EMBEDDING)
+VECTORS = ("local_apps.vectors.upsert_vectors", "local_apps.vectors.query_vectors")
 PAGES = (
     "admin.api_keys.list_api_keys",
     "admin.apps.list_apps",
     "admin.grants.list_grants",
+    "admin.models.list_limits",
+    "admin.models.list_providers",
     "admin.permission_requests.list_permission_requests",
 )
 
 EXCLUSIONS = (
     Exclusion(
         "not_a_server_error",
-        CHATS,
+        MODELS,
         '"code":"LLM_ERROR"',
         "the stand-in for a model provider is asked to fail, and this is how the server has to tell it (502, 504)",
     ),
     Exclusion(
         "not_a_server_error",
-        CHATS,
+        MODELS,
         '"code":"PROVIDER_UNAVAILABLE"',
         "the stand-in for a model provider is asked to refuse, and this is how the server has to tell it (503)",
     ),
@@ -64,21 +68,90 @@ EXCLUSIONS = (
     ),
     Exclusion(
         "positive_data_acceptance",
-        CHATS,
+        MODELS,
         '"code":"INVALID_MODEL"',
         "which models there are is known to the provider, not to the document",
     ),
     Exclusion(
         "positive_data_acceptance",
-        CHATS,
+        MODELS,
         "is not configured. Configured:",
         "which providers are configured is known to the server, not to the document",
     ),
     Exclusion(
         "positive_data_acceptance",
-        CHATS,
+        MODELS,
         "is longer than the model",
         "how much a model can take is known to the provider, not to the document",
+    ),
+    *(
+        Exclusion(
+            "positive_data_acceptance",
+            (EMBEDDING, "local_apps.vectors.query_vectors"),
+            text,
+            "what a text amounts to is known to the model, not to the document",
+        )
+        for text in ("is empty. Leave it out.", "Split it into smaller texts")
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        (EMBEDDING,),
+        "makes vectors of",
+        "which dimensions a model can give its vectors is known to the model, not to the document",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("admin.models.register_provider",),
+        "'native' names the embedding model",
+        "one name is taken for good; a pattern that leaves it out would hide what the others are",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.vector_config.register_config",),
+        '"code":"DATABASE_URL_INVALID"',
+        "what may stand in a database URL is known to PostgreSQL's client library; no schema can say it",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.vector_config.register_config",),
+        '"code":"PRIVATE_ADDRESS"',
+        "every database that the run asks for is on this machine, where the server connects to none that its operator has not allowed",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.vector_config.register_config",),
+        "config.databaseUrl must hold",
+        "a database needs its URL, and the server's own needs none; the schema is one for both",
+    ),
+    *(
+        Exclusion(
+            "positive_data_acceptance", VECTORS, text, "a schema can bound a list of numbers, but not say what they amount to together"
+        )
+        for text in ("has no direction", "too large to be compared", "and the first vector has", '"code":"DIMENSION_MISMATCH"')
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.vectors.query_vectors", "local_apps.vectors.delete_vectors"),
+        '"code":"NOTHING_ASKED"',
+        "one of several fields is needed, and official clients send null for those that they leave out, which a schema cannot tell apart",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.ingest.create_ingest",),
+        "/text: it ",
+        "a text of blanks, or with U+0000 in it, has nothing to be embedded; a pattern that says so would be too slow for texts so long",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.ingest.create_ingest",),
+        "The overlap must be 0 to half of the chunk's size",
+        "how much may be repeated depends on the size of a chunk; a schema cannot compare two numbers",
+    ),
+    Exclusion(
+        "use_after_free",
+        ("local_apps.ingest.get_ingest", "local_apps.ingest.cancel_ingest"),
+        '"job":{',
+        "a job that was cancelled stays on the record for seven days, as does one that had ended before",
     ),
     Exclusion(
         "use_after_free",

@@ -1,9 +1,11 @@
 """A stand-in for a model server: speaks OpenAI's protocol over real HTTP, is deterministic, and misbehaves on demand.
 
 ``python -m contract.upstream --port 0`` prints its base URL and serves until it is stopped. The model's name chooses what happens
-(``BEHAVIOURS``); a number after a dash is its argument: ``slow-0.2`` waits 0.2 seconds, ``long-50`` answers with 50 tokens.
+(``BEHAVIOURS``); a number after a dash is its argument: ``slow-0.2`` waits 0.2 seconds, ``long-50`` answers with 50 tokens. Each of them
+can be asked for embeddings, too; those that do nothing else are in ``EMBEDDERS``: ``embed-384`` makes vectors of 384 numbers.
 ``/fault/<model>/v1`` is a base URL whose list of models misbehaves in the same way. ``GET /stand-in/state`` tells how many requests are
-open, finished and cancelled (the client left before the end), and the last request; ``DELETE`` starts the counting afresh.
+open, finished and cancelled (the client left before the end), how many were open at once, and the last request; ``DELETE`` starts the
+counting afresh.
 
 It is also what benchmarks run against, so the good path does as little as possible.
 """
@@ -24,18 +26,32 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from contract.behaviours import BEHAVIOURS, ClientLeft, Cut, Exchange, echo, echo_of, find_behaviour
+from contract.behaviours import BEHAVIOURS, echo, echo_of, find_behaviour
+from contract.embedders import EMBEDDERS, vector_of
+from contract.exchange import ClientLeft, Cut, Exchange
 
 OTHER_MODELS = ("text-embedding-3-small", "whisper-1")
 
-__all__ = ["BEHAVIOURS", "OTHER_MODELS", "RunningUpstream", "State", "create_app", "echo", "echo_of", "serve_in_thread"]
+__all__ = [
+    "BEHAVIOURS",
+    "EMBEDDERS",
+    "OTHER_MODELS",
+    "RunningUpstream",
+    "State",
+    "create_app",
+    "echo",
+    "echo_of",
+    "serve_in_thread",
+    "vector_of",
+]
 
 
 @dataclass(slots=True)
 class State:
-    """What has happened to chat requests so far."""
+    """What has happened to requests for chats and embeddings so far."""
 
     open: int = 0
+    most_open: int = 0
     finished: int = 0
     cancelled: int = 0
     last_request: dict[str, Any] = field(default_factory=dict)
@@ -45,6 +61,7 @@ class State:
         """The counters and the last request, as ``GET /stand-in/state`` shows them."""
         return {
             "open": self.open,
+            "most_open": self.most_open,
             "finished": self.finished,
             "cancelled": self.cancelled,
             "last_request": self.last_request,
@@ -52,8 +69,8 @@ class State:
         }
 
 
-class ChatCompletions:
-    """``POST /v1/chat/completions`` as an ASGI application, so that a client that leaves is noticed and a connection can be cut."""
+class Calls:
+    """``POST`` to a model as an ASGI application, so that a client that leaves is noticed and a connection can be cut."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -67,8 +84,10 @@ class ChatCompletions:
         state.last_request = request
         state.last_headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         state.open += 1
+        state.most_open = max(state.most_open, state.open)
         try:
-            await find_behaviour(str(request.get("model")))(Exchange(request, receive, send))
+            exchange = Exchange(request, receive, send)
+            await find_behaviour(exchange)(exchange)
             state.finished += 1
         except ClientLeft:
             state.cancelled += 1
@@ -86,7 +105,7 @@ class Models:
         value = {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "stand-in"} for name in names]}
         exchange = Exchange({"model": scope["path_params"].get("model", "")}, receive, send)
         try:
-            await (find_behaviour(exchange.model)(exchange) if exchange.model else exchange.answer(200, value))
+            await (find_behaviour(exchange)(exchange) if exchange.model else exchange.answer(200, value))
         except (ClientLeft, Cut):
             return
 
@@ -97,15 +116,17 @@ def create_app(state: State | None = None) -> Starlette:
 
     async def show_state(request: Request) -> Response:
         if request.method == "DELETE":
-            counted.finished = counted.cancelled = 0
+            counted.finished = counted.cancelled = counted.most_open = 0
         return Response(orjson.dumps(counted.as_json()), media_type="application/json")
 
     return Starlette(
         routes=[
-            Route("/v1/chat/completions", ChatCompletions(counted), methods=["POST"]),
+            Route("/v1/chat/completions", Calls(counted), methods=["POST"]),
+            Route("/v1/embeddings", Calls(counted), methods=["POST"]),
             Route("/v1/models", Models()),
             Route("/fault/{model}/v1/models", Models()),
-            Route("/fault/{model}/v1/chat/completions", ChatCompletions(counted), methods=["POST"]),
+            Route("/fault/{model}/v1/chat/completions", Calls(counted), methods=["POST"]),
+            Route("/fault/{model}/v1/embeddings", Calls(counted), methods=["POST"]),
             Route("/stand-in/state", show_state, methods=["GET", "DELETE"]),
         ]
     )

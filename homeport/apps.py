@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.pgvector import forget_namespaces
 from adapters.postgres import Database, notify
 from homeport.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from homeport.identity import IDENTITY_CHANNEL, Identity, Principal
@@ -25,7 +26,8 @@ from homeport.paging import Page, fetch_page
 from homeport.permission_names import check_grantable
 from homeport.settings import Settings
 from homeport.slugs import check_slug, insert_with_slug, slug_taken, slugs_for
-from homeport.tables import activities, api_keys, apps, user_tokens
+from homeport.tables import activities, api_keys, apps, jobs, user_tokens
+from homeport.vectors.configs import remove_config
 
 MAX_DECLARED = 100
 MAX_DESCRIPTION = 2000
@@ -135,7 +137,7 @@ class Apps:
         return changed
 
     async def remove(self, app: str) -> App:
-        """Remove the app with this id or slug, its activities, grants, requests and user token.
+        """Remove the app with this id or slug, its activities, vectors, jobs, grants, requests and user token.
 
         Its folder is not deleted but moved to ``apps/.removed/<id>-<unix time>``, for a person to delete. Raises NotFound.
         """
@@ -194,6 +196,9 @@ async def _claim_rows(connection: AsyncConnection, app_id: UUID) -> None:
 async def _delete_rows(connection: AsyncConnection, app_id: UUID) -> None:
     await connection.execute(delete(activities).where(activities.c.owner_id == app_id))
     await connection.execute(delete(user_tokens).where(user_tokens.c.owner_id == app_id))
+    await connection.execute(delete(jobs).where(jobs.c.owner_id == app_id))
+    await forget_namespaces(connection, app_id)
+    await remove_config(connection, app_id)
 
 
 def _named(app: str) -> ColumnElement[bool]:

@@ -40,6 +40,8 @@ class AppError(Exception):
 
     status = 500
     code = "INTERNAL_ERROR"
+    # Seconds after which what failed is worth trying again unchanged; None: it is not, or nobody knows.
+    retry_in_s: float | None = None
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from homeport.activities import Activities
 from homeport.agents import Agents
 from homeport.apps import Apps
 from homeport.identity import Identity
+from homeport.jobs import Jobs
 from homeport.keys import Keys
 from homeport.migrations import SCRIPTS
 from homeport.models import Models
@@ -25,6 +26,7 @@ from homeport.permissions import Permissions
 from homeport.secrets import SecretBox, load_secret_key
 from homeport.settings import Settings
 from homeport.user_tokens import UserTokens
+from homeport.vectors import Ingest, Vectors
 from homeport.workspaces import Workspaces
 
 log = structlog.get_logger(__name__)
@@ -45,6 +47,9 @@ class Home:
     agents: Agents
     user_tokens: UserTokens
     models: Models
+    vectors: Vectors
+    jobs: Jobs
+    ingest: Ingest
 
 
 def make_data_dir(settings: Settings) -> Path:
@@ -71,6 +76,7 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
         # Listening begins once everybody has subscribed: nothing is missed in between.
         await stack.enter_async_context(notifications)
         stack.push_async_callback(home.models.close)
+        stack.push_async_callback(home.vectors.configs.close)
         await home.workspaces.ensure_defaults()
         await home.agents.ensure_defaults()
         if is_server:
@@ -82,6 +88,9 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
     secret_box = SecretBox(load_secret_key(settings))
     identity = Identity(database, notifications)
     user_tokens = UserTokens(database, secret_box)
+    models = Models(settings, database, secret_box)
+    vectors = Vectors(settings, database, notifications, secret_box, identity, models)
+    jobs = Jobs(database, notifications)
     return Home(
         settings=settings,
         database=database,
@@ -93,7 +102,10 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
         workspaces=Workspaces(database),
         agents=Agents(database),
         user_tokens=user_tokens,
-        models=Models(settings, database, secret_box),
+        models=models,
+        vectors=vectors,
+        jobs=jobs,
+        ingest=Ingest(identity, models, vectors, jobs),
     )
 
 
@@ -118,6 +130,11 @@ def _background(home: Home) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         ("return stale activities", home.activities.run_sweeper()),
         ("note the use of keys", home.identity.usage.run()),
         ("warm the model transport", home.models.warm()),
+        ("note the use of models", home.models.usage.run()),
+        ("build vector indexes", home.vectors.indexes.run()),
+        ("close idle databases of apps", home.vectors.configs.run()),
+        ("carry out jobs", home.jobs.run_worker()),
+        ("remove old jobs", home.jobs.run_sweeper()),
     ]
 
 

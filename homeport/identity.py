@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, func, select
 
 from adapters.postgres import Database, Notifications
-from homeport.errors import Unauthorized
+from homeport.errors import PermissionMissing, Unauthorized
 from homeport.ids import parse_uuid
 from homeport.key_text import PREFIX_LENGTH, looks_like_key, parse_key
 from homeport.key_usage import KeyUsage
@@ -143,6 +143,18 @@ class Identity:
             raise Unauthorized("The API key is not valid (unknown, revoked or expired).", code="INVALID_API_KEY")
         self.usage.record(entry.principal.id)
         return await self._as_app(entry.principal, app_id) if app_id else entry.principal
+
+    async def require(self, principal: Principal, permission: str) -> Principal | None:
+        """The principal as one that holds ``permission``; None when it has been removed, revoked or has expired. Raises PermissionMissing.
+
+        What this process remembers may be older than a grant that another has just made, so the database is asked before refusing.
+        """
+        if principal.decide(permission) == "granted":
+            return principal
+        refreshed = await self.refresh(principal)
+        if refreshed is not None and (decision := refreshed.decide(permission)) != "granted":
+            raise PermissionMissing(permission, denied=decision == "denied")
+        return refreshed
 
     async def refresh(self, principal: Principal) -> Principal | None:
         """The same principal as the database knows it now; None when it has been removed, revoked or has expired."""

@@ -83,6 +83,16 @@ async def fetch_page(
     return Page(rows[:limit], encode_cursor(scope, [rows[limit - 1][column] for column in order]))
 
 
+def slice_page(items: Sequence[Item], name: Callable[[Item], str], *, scope: str, limit: int, cursor: str | None) -> Page[Item]:
+    """One page of a list that is in memory, sorted by a name that each item has for itself."""
+    limit = max(1, min(limit, MAX_LIMIT))
+    after = decode_cursor(scope, cursor, [str])[0] if cursor is not None else ""
+    rest = sorted((item for item in items if name(item) > after), key=name)
+    if len(rest) <= limit:
+        return Page(rest)
+    return Page(rest[:limit], encode_cursor(scope, [name(rest[limit - 1])]))
+
+
 def _fingerprint(scope: str) -> int:
     return zlib.crc32(scope.encode("utf-8"))
 

@@ -9,6 +9,7 @@ import difflib
 import os
 import tomllib
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,7 +43,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="A PostgreSQL (14 or newer, with pgvector 0.7 or newer) to use instead of the embedded one. "
+        description="A PostgreSQL (14 or newer, with pgvector 0.8 or newer) to use instead of the embedded one. "
         "Also read from `DATABASE_URL`.",
     )
     database_pool_size: int = Field(default=10, ge=1, le=200, description="Open database connections per server process.")
@@ -59,6 +60,11 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Web origins that may call this server from a browser, comma-separated (`https://app.example`). None by default.",
+    )
+    private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts in private networks, this machine included, that apps may have the server connect to, comma-separated: names, "
+        "addresses or networks (`localhost,10.0.0.0/8`), or `*` for all. None by default.",
     )
     permission_policy: PermissionPolicy = Field(
         default="prompt",
@@ -93,11 +99,19 @@ class Settings(BaseSettings):
         default="auto", description="`json`, `console`, or `auto`: console on a terminal, JSON otherwise."
     )
 
-    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("allowed_hosts", "allowed_origins", "private_hosts", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("private_hosts")
+    @classmethod
+    def _networks_are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if "/" in host:
+                ip_network(host, strict=False)
         return value
 
     @field_validator("ollama_url")

@@ -12,12 +12,14 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     Table,
     Text,
     UniqueConstraint,
@@ -25,6 +27,8 @@ from sqlalchemy import (
     func,
     text,
 )
+
+from adapters.pgvector import registry_table
 
 metadata = MetaData(
     naming_convention={
@@ -171,7 +175,90 @@ model_providers = Table(
     Column("base_url", Text),
     Column("api_key", LargeBinary, comment="encrypted"),
     _texts("models"),
-    Column("is_default", Boolean, nullable=False, server_default=text("false")),
     _time("created_at", nullable=False),
-    Index("model_providers_default_idx", "is_default", unique=True, postgresql_where=text("is_default")),
+)
+
+model_routes = Table(
+    "model_routes",
+    metadata,
+    Column("role", Text, primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("provider", Text, nullable=False, comment="of the database, the environment, or built in"),
+    Column("model", Text, comment="null: the provider's own default"),
+    CheckConstraint("role IN ('chat', 'embedding')", name="role"),
+)
+
+model_limits = Table(
+    "model_limits",
+    metadata,
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True, server_default="", comment="empty: all models of the provider"),
+    Column("timeout_s", Double),
+    Column("retries", Integer),
+    Column("concurrency", Integer, comment="calls at once in each server process"),
+)
+
+model_usage = Table(
+    "model_usage",
+    metadata,
+    Column("hour", DateTime(timezone=True), primary_key=True),
+    Column("app_id", Uuid, primary_key=True, comment="all zeros: no app"),
+    Column("key_id", Uuid, primary_key=True, comment="all zeros: no key"),
+    Column("provider", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("operation", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("latency_sum_s", Double, nullable=False),
+    Column("latency_max_s", Double, nullable=False),
+    Column("cost_usd", Numeric, comment="null: the price is not known"),
+    CheckConstraint("operation IN ('chat', 'embedding')", name="operation"),
+)
+
+# The vectors of each namespace are in a table that it brings: adapters/pgvector.
+vector_namespaces = registry_table(metadata)
+
+vector_configs = Table(
+    "vector_configs",
+    metadata,
+    Column("owner_id", Uuid, primary_key=True, comment="the app or API key whose vectors are elsewhere"),
+    Column("provider", Text, nullable=False),
+    Column("config", LargeBinary, nullable=False, comment="encrypted"),
+    _time("updated_at", nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("owner_id", Uuid, nullable=False, comment="the app or API key that it is done for"),
+    Column("lane", Text, comment="jobs in one lane are done one after the other, in order"),
+    Column("payload", JSON(none_as_null=True), comment="gone as soon as the job is finished"),
+    Column("state", Text, nullable=False, server_default="queued"),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("total", Integer, nullable=False, server_default="0"),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", Text),
+    Column("error_code", Text),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False),
+    Column(
+        "visible_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+        comment="when a worker may take it; while one works on it, when that one's lease ends",
+    ),
+    Column("worker", Text, comment="who holds the lease"),
+    _time("created_at", nullable=False),
+    _time("started_at"),
+    _time("finished_at"),
+    CheckConstraint("state IN ('queued', 'running', 'completed', 'failed', 'cancelled')", name="state"),
+    Index("jobs_due_idx", "visible_at", "id", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("jobs_open_idx", "owner_id", "kind", postgresql_where=text("state IN ('queued', 'running')")),
+    Index("jobs_lane_idx", "lane", "id", postgresql_where=text("lane IS NOT NULL AND state IN ('queued', 'running')")),
+    Index("jobs_finished_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
 )

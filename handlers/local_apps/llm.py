@@ -1,5 +1,6 @@
-"""Chat with models: /sdk/llm/chat, /sdk/llm/chat/stream, /sdk/llm/providers, /sdk/llm/providers/chat."""
+"""Chats and embeddings: /sdk/llm/chat, /sdk/llm/chat/stream, /sdk/llm/embed, and the providers of both, /sdk/llm/providers…"""
 
+from asyncio import gather
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Self
 from uuid import uuid4
@@ -7,6 +8,7 @@ from uuid import uuid4
 import orjson
 
 from homeport.home import Home
+from homeport.identity import Principal
 from homeport.models import ChatResult, ChatStream, Delta, Finish, Provider
 from homeport.replies import EventStream
 
@@ -14,26 +16,49 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-async def create_chat(home: Home, body: dict[str, Any]) -> dict[str, Any]:
+async def create_chat(home: Home, principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
     """Answer a conversation."""
-    result = await home.models.chat(body["messages"], **_options(body))
+    result = await home.models.chat(body["messages"], caller=principal, **_options(body))
     response = {"content": result.content, "provider": result.provider, "model": result.model, "metrics": _metrics(result)}
     return {"success": True, "response": response}
 
 
-async def stream_chat(home: Home, body: dict[str, Any]) -> EventStream:
+async def stream_chat(home: Home, principal: Principal, body: dict[str, Any]) -> EventStream:
     """Answer a conversation piece by piece."""
-    return EventStream(_Frames(await home.models.stream_chat(body["messages"], **_options(body))))
+    return EventStream(_Frames(await home.models.stream_chat(body["messages"], caller=principal, **_options(body))))
+
+
+async def create_embedding(home: Home, principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
+    """A vector for each text."""
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    options = {name: body.get(name) for name in ("provider", "model", "dimensions")}
+    result = await home.models.embed(texts, caller=principal, **options)
+    usage = {"prompt_tokens": result.usage.prompt_tokens, "total_tokens": result.usage.total_tokens}
+    known = {name: count for name, count in usage.items() if count is not None}
+    return {
+        "success": True,
+        "embeddings": result.vectors,
+        "dimensions": len(result.vectors[0]),
+        "provider": result.provider,
+        "model": result.model,
+        **({"usage": known} if known else {}),
+    }
 
 
 async def list_providers(home: Home) -> dict[str, Any]:
     """The providers of chat and of embeddings."""
-    return {"success": True, "llm": _providers(await home.models.providers()), "embedding": []}
+    chat, embedding = await gather(home.models.providers(), home.models.embedding_providers())
+    return {"success": True, "llm": _providers(chat), "embedding": _providers(embedding)}
 
 
 async def list_chat_providers(home: Home) -> dict[str, Any]:
     """The providers of chat."""
     return {"success": True, "providers": _providers(await home.models.providers())}
+
+
+async def list_embed_providers(home: Home) -> dict[str, Any]:
+    """The providers of embeddings."""
+    return {"success": True, "providers": _providers(await home.models.embedding_providers())}
 
 
 class _Frames:

@@ -84,7 +84,7 @@ def show(name: AppName, json: Json = False) -> None:
     """Show an app with its grants and its requests."""
 
     async def work(home: "Home") -> "tuple[App, list[Grant], list[PermissionRequest]]":
-        found = await _find(home, name)
+        found = await find_app(home, name)
         grants = [each async for each in each_item(lambda cursor: home.permissions.list_grants(found.id, limit=200, cursor=cursor))]
         return found, grants, [each for each in await _requests(home) if each.app_id == found.id]
 
@@ -132,7 +132,7 @@ def reset(
     """Forget decisions about an app, so that it may ask again."""
 
     async def work(home: "Home") -> "tuple[App, list[Grant]]":
-        found = await _find(home, name)
+        found = await find_app(home, name)
         if not permissions:
             return found, await home.permissions.reset_grants(found.id)
         return found, [await home.permissions.reset_grant(found.id, permission) for permission in dict.fromkeys(permissions)]
@@ -178,11 +178,11 @@ def remove(
     if not yes:
         if not sys.stdin.isatty():
             end(f"This removes the app and all its activities. To confirm: homeport apps remove {quote(name)} --yes")
-        found = with_home(lambda home: _find(home, name))
+        found = with_home(lambda home: find_app(home, name))
         typer.confirm(f"Remove the app '{found.name}' ({found.slug}) with all its activities and grants?", abort=True)
 
     async def work(home: "Home") -> "App":
-        return await home.apps.remove(str((await _find(home, name)).id))
+        return await home.apps.remove(str((await find_app(home, name)).id))
 
     removed = with_home(work)
     say(f"Removed the app '{removed.name}' ({removed.slug}).")
@@ -194,7 +194,7 @@ def _decide(name: str, permissions: list[str], state: Literal["granted", "denied
     wanted = [check_grantable(permission) for permission in dict.fromkeys(permissions)]
 
     async def work(home: "Home") -> "tuple[App, list[str]]":
-        found = await _find(home, name)
+        found = await find_app(home, name)
         asked = {each.permission for each in await _requests(home) if each.app_id == found.id}
         for permission in wanted:
             await home.permissions.set_grant(found.id, permission, state, DECIDED_BY)
@@ -209,7 +209,8 @@ def _decide(name: str, permissions: list[str], state: Literal["granted", "denied
         say(f"It had asked for {', '.join(asked)}; that is answered.")
 
 
-async def _find(home: "Home", name: str) -> "App":
+async def find_app(home: "Home", name: str) -> "App":
+    """The app with this slug or id. Raises NotFound, saying how to list them."""
     try:
         return await home.apps.get(name)
     except NotFound as error:

@@ -19,6 +19,8 @@ from typing import Literal
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.minilm import DIMENSIONS, MODEL
+from adapters.minilm.files import INSTALL, INSTALL_AGAIN, find_folder, is_installed
 from adapters.postgres import Database, EmbeddedPostgres
 from adapters.postgres.binaries import find_binaries
 from adapters.postgres.migrations import known_revisions
@@ -27,7 +29,7 @@ from homeport.errors import AppError
 from homeport.migrations import SCRIPTS
 from homeport.models import Models, Provider, ProviderTest
 from homeport.models.environment import read_environment
-from homeport.models.models import DIRECT
+from homeport.models.resolving import DIRECT
 from homeport.secrets import SecretBox, load_secret_key
 from homeport.settings import EVERYWHERE, Settings
 
@@ -61,6 +63,7 @@ async def check_everything(settings: Settings) -> AsyncIterator[Check]:
     yield await asyncio.to_thread(check_data_dir, settings)
     yield await asyncio.to_thread(check_disk, settings)
     yield await asyncio.to_thread(check_port, settings)
+    yield await asyncio.to_thread(check_embeddings)
     async for check in check_database(settings):
         yield check
 
@@ -124,6 +127,18 @@ def check_port(settings: Settings) -> Check:
     for each in sockets:
         each.close()
     return Check("port", "ok", f"port {settings.port} of {settings.host} is free; no server runs there")
+
+
+def check_embeddings(folder: Path | None = None) -> Check:
+    """Whether the files of the embedding model that runs here are there, in ``folder`` or where the wheel puts them, and of the right
+    size. What they hold is checked when they are used."""
+    folder = folder or find_folder()
+    if folder is None or not folder.is_dir():
+        found = f"{MODEL} is not installed: texts can be embedded only by a provider that is configured for it"
+        return Check("embeddings", "warn", found, INSTALL)
+    if not is_installed(folder):
+        return Check("embeddings", "warn", f"the files of {MODEL} in {folder} are incomplete", INSTALL_AGAIN)
+    return Check("embeddings", "ok", f"{MODEL} is installed, {DIMENSIONS} dimensions")
 
 
 async def check_database(settings: Settings) -> AsyncIterator[Check]:

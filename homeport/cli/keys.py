@@ -1,12 +1,12 @@
 """``homeport keys``: API keys for developers and tools."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from homeport.cli.running import each_item, with_home
+from homeport.cli.spans import parse_span
 from homeport.cli.writing import Json, Quiet, print_json, print_table, say, show_time
 from homeport.errors import NotFound
 
@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="API keys for developers and tools.", no_args_is_help=True)
 
-_SPAN = re.compile(r"([1-9][0-9]{0,4})([hdwy])")
-_HOURS = {"h": 1, "d": 24, "w": 7 * 24, "y": 365 * 24}
-
 
 def parse_expiry(text: str) -> datetime:
     """The moment that ``text`` means: a span from now (``12h``, ``30d``, ``8w``, ``1y``), a date (its first moment in UTC) or a time."""
-    if span := _SPAN.fullmatch(text.lower()):
-        return datetime.now(UTC) + timedelta(hours=int(span[1]) * _HOURS[span[2]])
+    if (span := parse_span(text)) is not None:
+        return datetime.now(UTC) + span
     try:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or UTC)
@@ -66,7 +63,7 @@ def create(
 @app.command("list")
 def list_keys(json: Json = False) -> None:
     """List all API keys, newest first."""
-    keys = with_home(_all_keys)
+    keys = with_home(all_keys)
     if json:
         return print_json(keys)
     if not keys:
@@ -79,7 +76,7 @@ def list_keys(json: Json = False) -> None:
                 key.name,
                 key.prefix,
                 " ".join(key.scopes),
-                _state(key, now),
+                key_state(key, now),
                 show_time(key.expires_at, "never"),
                 show_time(key.last_used_at, "never"),
                 show_time(key.created_at, ""),
@@ -94,12 +91,12 @@ def revoke(key: Annotated[str, typer.Argument(metavar="ID_OR_PREFIX", help="The 
     """Make a key useless from now on, in every running server."""
 
     async def work(home: "Home") -> "tuple[ApiKey, bool]":
-        found = next((each for each in await _all_keys(home) if _is_named(each, key)), None)
+        found = next((each for each in await all_keys(home) if is_named(each, key)), None)
         if found is None:
             raise NotFound(f"There is no API key with the id or prefix '{key[:80]}'. Show all of them: homeport keys list")
         revoked = await home.keys.revoke(str(found.id))
         now = datetime.now(UTC)
-        return revoked, any(_state(each, now) == "active" for each in await _all_keys(home))
+        return revoked, any(key_state(each, now) == "active" for each in await all_keys(home))
 
     revoked, is_any_left = with_home(work)
     say(f"Revoked the API key '{revoked.name}' ({revoked.prefix}).")
@@ -107,11 +104,13 @@ def revoke(key: Annotated[str, typer.Argument(metavar="ID_OR_PREFIX", help="The 
         say("No valid key is left. Create one: homeport keys create NAME")
 
 
-async def _all_keys(home: "Home") -> "list[ApiKey]":
+async def all_keys(home: "Home") -> "list[ApiKey]":
+    """All API keys, newest first, revoked and expired ones too."""
     return [key async for key in each_item(lambda cursor: home.keys.list(limit=200, cursor=cursor))]
 
 
-def _is_named(key: "ApiKey", text: str) -> bool:
+def is_named(key: "ApiKey", text: str) -> bool:
+    """Whether ``text`` is the key's id or its prefix."""
     # Somebody who pastes the whole key means that key.
     return text.lower() == str(key.id) or text == key.prefix or text.startswith(f"{key.prefix}_")
 
@@ -124,7 +123,8 @@ def _expiry(key: "ApiKey") -> str:
     return f"expires {show_time(key.expires_at, '')}" if key.expires_at else "does not expire"
 
 
-def _state(key: "ApiKey", now: datetime) -> str:
+def key_state(key: "ApiKey", now: datetime) -> str:
+    """``active``, ``revoked`` or ``expired``."""
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= now else "active"

@@ -2,19 +2,23 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from homeport.cli.listed_providers import list_all, show_limits
 from homeport.cli.running import end, with_home
 from homeport.cli.writing import Json, Quiet, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from homeport.cli.listed_providers import ListedProvider
     from homeport.home import Home
-    from homeport.models import Provider, ProviderTest
+    from homeport.models import Limits, ProviderTest, Target
 
 MAX_SHOWN_MODELS = 4
-HOW_TO_ADD = """Set a provider's key (such as OPENAI_API_KEY) for the server, start Ollama, or add a provider:
+HOW_TO_ADD = """To chat, set a provider's key (such as OPENAI_API_KEY) for the server, start Ollama, or add a provider:
 
   homeport models add openai
   homeport models add local --base-url http://127.0.0.1:8000/v1"""
@@ -22,6 +26,13 @@ HOW_TO_ADD = """Set a provider's key (such as OPENAI_API_KEY) for the server, st
 app = typer.Typer(help="Model providers that this server can reach.", no_args_is_help=True)
 
 ProviderName = Annotated[str, typer.Argument(metavar="NAME", help="The provider's name.")]
+
+
+class ForRole(StrEnum):
+    """What a model is asked for."""
+
+    CHAT = "chat"
+    EMBEDDING = "embedding"
 
 
 @app.command()
@@ -44,7 +55,7 @@ def add(
         list[str] | None,
         typer.Option("--model", "-m", help="A model to offer; again for more. The first is its default. All when left out."),
     ] = None,
-    default: Annotated[bool, typer.Option("--default", help="Use it when a request names no provider.")] = False,
+    default: Annotated[bool, typer.Option("--default", help="Have it answer chats that name neither a provider nor a model.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Add a provider. Its API key is stored encrypted; on a terminal it is asked for."""
@@ -60,21 +71,32 @@ def add(
 
 @app.command("list")
 def list_providers(json: Json = False) -> None:
-    """List providers and their models, the default first. Each is asked for its models."""
-    providers = with_home(_all_providers, has_warnings=False)
+    """List providers and their models, the default first: what they are for, who answers by default, and limits. Each is asked."""
+    providers = with_home(list_all, has_warnings=False)
     if json:
         return print_json(providers)
     if not providers:
         return say("There are no model providers.", HOW_TO_ADD)
     print_table(
-        ["name", "kind", "from", "default", "models", "address"],
+        ["name", "kind", "from", "for", "default", "models", "limits", "address"],
         [
-            [each.name, each.kind, each.source, "yes" if each.active else "", _show_models(each), each.base_url or "its usual one"]
+            [
+                each.name,
+                each.kind,
+                each.source,
+                ", ".join(each.roles) or "unknown",
+                ", ".join([*each.default_for, *(f"fallback of {role}" for role in each.fallback_for)]),
+                _show_models(each),
+                "; ".join(map(show_limits, each.limits)) or "none",
+                each.base_url or "its usual one",
+            ]
             for each in providers
         ],
     )
-    if silent := [each.name for each in providers if not each.models]:
+    if silent := [each.name for each in providers if not each.roles]:
         say("", *(f"'{name}' gave no list of models. To see why: homeport models test {name}" for name in silent))
+    if not any(each.models for each in providers):
+        say("", HOW_TO_ADD)
 
 
 @app.command("test")
@@ -84,7 +106,7 @@ def try_providers(
     """Try a provider, or all of them, and say what is wrong. Exit status 1 when one does not work."""
 
     async def work(home: "Home") -> "list[ProviderTest]":
-        names = [name] if name else [each.name for each in await _all_providers(home)]
+        names = [name] if name else [each.name for each in await list_all(home)]
         return [await home.models.test_provider(each) for each in names]
 
     tests = with_home(work)
@@ -97,10 +119,61 @@ def try_providers(
 
 
 @app.command()
-def default(name: ProviderName) -> None:
-    """Use this provider when a request names none."""
-    with_home(lambda home: home.models.set_default_provider(name))
-    say(f"'{name}' is the default now. Running servers follow within a few seconds.")
+def default(
+    target: Annotated[
+        str | None, typer.Argument(metavar="PROVIDER[/MODEL]", help="Who answers when a request names neither a provider nor a model.")
+    ] = None,
+    fallback: Annotated[
+        list[str] | None, typer.Argument(metavar="[FALLBACK]...", help="Who takes over when that fails, in this order.")
+    ] = None,
+    role: Annotated[ForRole, typer.Option("--for", help="What is asked of the model.")] = ForRole.CHAT,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what was set.")] = False,
+) -> None:
+    """Set who answers a request that names neither a provider nor a model, and who takes over when that fails."""
+    if (target is None) != reset:
+        raise typer.BadParameter("name a provider, such as openai or openai/gpt-4o-mini, or give --reset alone.")
+
+    async def work(home: "Home") -> "tuple[Target, ...]":
+        from homeport.models import parse_target
+
+        targets = [parse_target(each) for each in (target, *(fallback or ())) if each is not None]
+        return await home.models.registry.set_route(role.value, targets)
+
+    route = [str(each) for each in with_home(work)]
+    if not route:
+        return say(f"No default is set for {role.value} any more. Running servers follow within a few seconds.")
+    more = f"; when it fails: {', '.join(route[1:])}" if route[1:] else ""
+    say(f"'{route[0]}' is the default for {role.value} now{more}. Running servers follow within a few seconds.")
+
+
+@app.command()
+def limit(
+    target: Annotated[str, typer.Argument(metavar="PROVIDER[/MODEL]", help="A provider as a whole, or one of its models.")],
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="How long an answer may take.")] = None,
+    retries: Annotated[int | None, typer.Option(help="How often a call is tried again after a failure that may pass; else once.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="How many calls may run at once, in each server process.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget its limits.")] = False,
+    json: Json = False,
+) -> None:
+    """Limit how a provider or a model is called, or show its limits. What is not given stays as it was."""
+    given = {"timeout_s": timeout, "retries": retries, "concurrency": concurrency}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if reset and changes:
+        raise typer.BadParameter("--reset goes alone.")
+
+    async def work(home: "Home") -> "Limits":
+        from homeport.models import Limits, parse_target
+
+        wanted, registry = parse_target(target), home.models.registry
+        if reset:
+            await registry.reset_limits(wanted)
+        found = await registry.find_limits(wanted) or Limits(wanted.provider, wanted.model)
+        return await registry.set_limits(replace(found, **changes)) if changes else found
+
+    limits = with_home(work)
+    if json:
+        return print_json(limits)
+    say(f"Limits of '{target}': {show_limits(limits, is_named=False)}." + (" Running servers follow soon." if changes or reset else ""))
 
 
 @app.command()
@@ -108,13 +181,6 @@ def remove(name: ProviderName) -> None:
     """Remove a provider that was added, and its key."""
     with_home(lambda home: home.models.remove_provider(name))
     say(f"Removed the provider '{name}'. Running servers follow within a few seconds.")
-
-
-async def _all_providers(home: "Home") -> "list[Provider]":
-    """What answers, with its models, and what is configured but gives none."""
-    answering = await home.models.providers()
-    names = {each.name for each in answering}
-    return [*answering, *(each for each in await home.models.configured_providers() if each.name not in names)]
 
 
 def _read_key(name: str, variable: str | None, *, is_stdin: bool) -> str | None:
@@ -136,7 +202,7 @@ def _read_key(name: str, variable: str | None, *, is_stdin: bool) -> str | None:
     return None
 
 
-def _show_models(provider: "Provider") -> str:
-    names = [model.id for model in provider.models]
+def _show_models(provider: "ListedProvider") -> str:
+    names = [*provider.models, *provider.embedding_models]
     more = f" and {len(names) - MAX_SHOWN_MODELS} more" if len(names) > MAX_SHOWN_MODELS else ""
-    return ", ".join(names[:MAX_SHOWN_MODELS]) + more if names else "none known"
+    return ", ".join(each.id for each in names[:MAX_SHOWN_MODELS]) + more if names else "none known"

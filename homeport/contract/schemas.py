@@ -4,6 +4,8 @@ The whole document is translated once to JSON Schema 2020-12 and put in a regist
 it, so that references stay references, recursion works, and shared components are translated once.
 """
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
@@ -29,13 +31,28 @@ class Validator:
         """What is wrong with ``instance``; empty when it is valid. At most MAX_PROBLEMS; never quotes the instance."""
         if self._compiled.is_valid(instance):
             return ()
-        found = []
-        for error in self._compiled.iter_errors(instance):
-            pointer = "".join(f"/{str(segment).replace('~', '~0').replace('/', '~1')}" for segment in error.instance_path)
-            found.append(FieldProblem(location, pointer, error.message))
-            if len(found) == MAX_PROBLEMS:
-                break
-        return tuple(found)
+        errors = (told for error in self._compiled.iter_errors(instance) for told in _innermost(error))
+        return tuple(_problem(error, location) for error in islice(errors, MAX_PROBLEMS))
+
+
+def _innermost(error: Any) -> Iterator[Any]:
+    """The errors to tell. Of alternatives that do not match, those of the one that alone is of the value's type: it was meant."""
+    alternatives = getattr(error.kind, "context", ())
+    meant = [errors for errors in alternatives if not any(_is_of_another_type(each, error.instance_path) for each in errors)]
+    if len(meant) != 1:
+        yield error
+        return
+    for each in meant[0]:
+        yield from _innermost(each)
+
+
+def _is_of_another_type(error: Any, path: list[Any]) -> bool:
+    return isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Type) and error.instance_path == path
+
+
+def _problem(error: Any, location: str) -> FieldProblem:
+    pointer = "".join(f"/{str(segment).replace('~', '~0').replace('/', '~1')}" for segment in error.instance_path)
+    return FieldProblem(location, pointer, error.message)
 
 
 class Schemas:

@@ -17,7 +17,7 @@ from typing import Any
 from homeport.contract import Contract, Operation
 from homeport.contract.contract import find_function
 from homeport.contract.routing import UndecodablePath
-from homeport.errors import InvalidRequest, MethodNotAllowed, NotFound, PermissionMissing
+from homeport.errors import InvalidRequest, MethodNotAllowed, NotFound
 from homeport.http import credentials
 from homeport.http.binding import BoundHandler, bind_handler
 from homeport.http.exchange import Exchange, exchange_of
@@ -183,14 +183,9 @@ def _permission_layer(operation: Operation, next_app: Asgi) -> Asgi:
         exchange = exchange_of(scope)
         principal = exchange.principal
         if principal is None or principal.decide(permission) != "granted":
-            # What this process remembers may be older than a grant that another process has just made; look before refusing.
-            principal = await scope["state"]["home"].identity.refresh(principal) if principal else None
-            if principal is None:
+            exchange.principal = await scope["state"]["home"].identity.require(principal, permission) if principal else None
+            if exchange.principal is None:
                 raise credentials.refuse(frozenset(), exchange)
-            decision = principal.decide(permission)
-            if decision != "granted":
-                raise PermissionMissing(permission, denied=decision == "denied")
-            exchange.principal = principal
         await next_app(scope, receive, send)
 
     return enforce

@@ -1,19 +1,35 @@
-"""Models: which providers are configured, and chatting with them."""
+"""Models: which providers are configured, chatting with them, and embeddings."""
 
 from adapters.chat import ChatResult, ChatStream, Delta, Finish, Silence, StreamEvent, Usage
+from adapters.embedding import EmbeddingResult
+from adapters.model_catalog import Role
+from homeport.models.limits import Limits
 from homeport.models.models import Models
 from homeport.models.providers import Model, Provider, ProviderTest
+from homeport.models.registry import RegisteredProvider
+from homeport.models.routes import Target, parse_target
+from homeport.models.usage_report import GroupBy, UsageNumbers, UsageReport, UsageRow
 
 __all__ = [
     "ChatResult",
     "ChatStream",
     "Delta",
+    "EmbeddingResult",
     "Finish",
+    "GroupBy",
+    "Limits",
     "Model",
     "Models",
     "Provider",
     "ProviderTest",
+    "RegisteredProvider",
+    "Role",
     "Silence",
     "StreamEvent",
+    "Target",
     "Usage",
+    "UsageNumbers",
+    "UsageReport",
+    "UsageRow",
+    "parse_target",
 ]

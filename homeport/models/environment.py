@@ -6,10 +6,26 @@ from dataclasses import dataclass
 import structlog
 
 from adapters.chat import Endpoint
+from adapters.model_catalog import Role
 from homeport.errors import InvalidRequest
 from homeport.models.providers import ConfiguredProvider, check_base_url
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingLimits:
+    """How much one request for embeddings may hold.
+
+    Limits of tokens are kept by counting characters, each as a token of its own at worst.
+    """
+
+    texts: int
+    characters: int = 250_000
+
+
+# What text-embeddings-inference takes as it comes; most others take more.
+DEFAULT_EMBEDDING_LIMITS = EmbeddingLimits(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +38,16 @@ class KnownProvider:
     base_url: str | None = None
     base_url_variables: tuple[str, ...] = ()
     default_model: str | None = None
+    default_embedding_model: str | None = None
+    embedding_limits: EmbeddingLimits = DEFAULT_EMBEDDING_LIMITS
     catalog: str | None = None
 
+    def usual_model(self, role: Role) -> str | None:
+        """Its default model for this."""
+        return self.default_model if role == "chat" else self.default_embedding_model
 
-# In the order in which they are the default. ``default_model`` only where the provider keeps a name alive for years.
+
+# In the order in which they are the default. A default model only where the provider keeps a name alive for years.
 KNOWN_PROVIDERS = (
     KnownProvider(
         name="openai",
@@ -34,16 +56,40 @@ KNOWN_PROVIDERS = (
         base_url="https://api.openai.com/v1",
         base_url_variables=("OPENAI_BASE_URL", "OPENAI_API_BASE"),
         default_model="gpt-4o-mini",
+        default_embedding_model="text-embedding-3-small",
+        embedding_limits=EmbeddingLimits(2048),
     ),
     KnownProvider("anthropic", "anthropic", ("ANTHROPIC_API_KEY",), default_model="claude-haiku-4-5"),
-    KnownProvider("gemini", "gemini", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), default_model="gemini-flash-latest"),
-    KnownProvider("mistral", "openai", ("MISTRAL_API_KEY",), "https://api.mistral.ai/v1", default_model="mistral-small-latest"),
+    KnownProvider(
+        name="gemini",
+        kind="gemini",
+        key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        default_model="gemini-flash-latest",
+        default_embedding_model="gemini-embedding-001",
+        embedding_limits=EmbeddingLimits(100),
+    ),
+    KnownProvider(
+        name="mistral",
+        kind="openai",
+        key_variables=("MISTRAL_API_KEY",),
+        base_url="https://api.mistral.ai/v1",
+        default_model="mistral-small-latest",
+        default_embedding_model="mistral-embed",
+        embedding_limits=EmbeddingLimits(128, 16_000),
+    ),
     KnownProvider("groq", "openai", ("GROQ_API_KEY",), "https://api.groq.com/openai/v1"),
     KnownProvider("deepseek", "openai", ("DEEPSEEK_API_KEY",), "https://api.deepseek.com/v1"),
     KnownProvider("openrouter", "openai", ("OPENROUTER_API_KEY",), "https://openrouter.ai/api/v1", default_model="openrouter/auto"),
     KnownProvider("together", "openai", ("TOGETHER_API_KEY", "TOGETHERAI_API_KEY"), "https://api.together.xyz/v1", catalog="together_ai"),
     KnownProvider("xai", "openai", ("XAI_API_KEY",), "https://api.x.ai/v1"),
-    KnownProvider("cohere", "cohere_chat", ("COHERE_API_KEY", "CO_API_KEY"), default_model="command-a-03-2025"),
+    KnownProvider(
+        name="cohere",
+        kind="cohere_chat",
+        key_variables=("COHERE_API_KEY", "CO_API_KEY"),
+        default_model="command-a-03-2025",
+        default_embedding_model="embed-v4.0",
+        embedding_limits=EmbeddingLimits(96),
+    ),
     KnownProvider(
         name="perplexity",
         kind="openai",
@@ -75,6 +121,14 @@ def recognize_provider(endpoint: Endpoint) -> KnownProvider | None:
     """The known provider that an endpoint is: by name and address, so not another server under its name."""
     known = find_known_provider(endpoint.provider)
     return known if known and (known.kind, known.base_url) == (endpoint.kind, endpoint.base_url) else None
+
+
+def catalog_name(endpoint: Endpoint) -> str | None:
+    """LiteLLM's name of the provider that an endpoint is; None for a server of one's own that speaks OpenAI's protocol."""
+    if endpoint.kind != "openai":
+        return endpoint.kind
+    known = recognize_provider(endpoint)
+    return (known.catalog or known.name) if known else None
 
 
 def read_environment(environ: Mapping[str, str]) -> list[ConfiguredProvider]:

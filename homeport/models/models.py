@@ -1,53 +1,63 @@
-"""Choosing a provider and a model, and chatting with them.
-
-Providers come from the database, from the environment, and from an Ollama that runs here, in this order; the first of a name wins, and the
-first of all is the default. Ollama is only looked for when nothing else is configured or somebody asks for it or for the list.
-"""
+"""Asking models, through the transport that reaches them, and keeping the providers that were added."""
 
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import structlog
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from adapters.chat import ChatRequest, ChatResult, ChatStream, ChatTransport, Endpoint
+from adapters.embedding import EmbeddingRequest, EmbeddingResult, EmbeddingTransport
 from adapters.litellm import LiteLLM
-from adapters.model_catalog import list_chat_models
+from adapters.model_catalog import Role, load_catalog
 from adapters.openai_protocol import OpenAIProtocol
 from adapters.postgres import Database
-from homeport.errors import AppError, InvalidRequest, Unavailable
-from homeport.models.environment import find_known_provider, read_environment, recognize_provider
+from homeport.errors import InvalidRequest
+from homeport.identity import Principal
+from homeport.models.calling import Calling, first_that_answers
+from homeport.models.embedding import check_texts, embed_in_batches
+from homeport.models.environment import find_known_provider
 from homeport.models.messages import normalize_messages
-from homeport.models.model_lists import LIST_S, ModelLists
-from homeport.models.providers import ConfiguredProvider, Model, Provider, ProviderTest, check_base_url, check_provider_name
+from homeport.models.model_lists import ModelLists
+from homeport.models.providers import NATIVE, ConfiguredProvider, Provider, ProviderTest, check_base_url, check_key, check_provider_name
+from homeport.models.registry import Registry
+from homeport.models.resolving import DIRECT, Resolver, show_provider
 from homeport.models.stored_providers import StoredProviders
+from homeport.models.trying import Trial
+from homeport.models.usage import ModelUsage
+from homeport.models.usage_report import GroupBy, UsageReport, read_usage
 from homeport.secrets import SecretBox
 from homeport.settings import Settings
 
-log = structlog.get_logger(__name__)
+if TYPE_CHECKING:
+    from adapters.minilm import MiniLM
 
-DIRECT = "openai"
-OLLAMA = "ollama"
-OLLAMA_FRESH_S = 10.0
-TEST_TOKENS = 16
+REPORT_SPAN = timedelta(days=7)
 
 
 class Models:
-    """The models that this server can reach."""
+    """The models that this server can reach. ``registry`` holds defaults, fallbacks and limits; ``usage`` counts, and its ``run()`` writes
+    in the background."""
 
     def __init__(self, settings: Settings, database: Database, secret_box: SecretBox, environ: Mapping[str, str] = os.environ) -> None:
         self._direct = OpenAIProtocol(settings.chat_timeout_s, settings.stream_idle_s)
         self._litellm = LiteLLM(settings.chat_timeout_s, settings.stream_idle_s)
+        self._timeout_s = settings.chat_timeout_s
+        self._stream_idle_s = settings.stream_idle_s
         self._stored = StoredProviders(database, secret_box)
-        self._environment = read_environment(environ)
-        self._ollama = _ollama(settings)
         self._lists = ModelLists(lambda endpoint: self._transport(endpoint).list_models(endpoint))
+        self._resolver = Resolver(settings, self._stored, self._lists, environ)
+        self._native: MiniLM | None = None
+        self.registry = Registry(self._stored, self._resolver)
+        self.usage = ModelUsage(database)
+        self._database = database
+        self._calling = Calling(lambda: self._stored.limits, self.usage)
 
     async def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
+        caller: Principal | None = None,
         provider: str | None = None,
         model: str | None = None,
         temperature: float | None = None,
@@ -55,14 +65,22 @@ class Models:
         response_format: Mapping[str, Any] | None = None,
     ) -> ChatResult:
         """Answer a conversation. Raises the errors of ``resolve`` and of ``adapters.chat``."""
-        endpoint, name = await self.resolve(provider, model)
-        request = ChatRequest(name, normalize_messages(messages), temperature, max_tokens, response_format)
-        return await self._transport(endpoint).chat(endpoint, request)
+        asked = normalize_messages(messages)
+
+        async def ask(endpoint: Endpoint, name: str) -> ChatResult:
+            request = ChatRequest(name, asked, temperature, max_tokens, response_format)
+            chat = self._transport(endpoint).chat
+            return await self._calling.call(
+                "chat", caller, endpoint, name, lambda limit_s: chat(endpoint, request.within(limit_s)), timeout_s=self._timeout_s
+            )
+
+        return await first_that_answers(await self._resolver.choices("chat", provider, model), ask)
 
     async def stream_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
+        caller: Principal | None = None,
         provider: str | None = None,
         model: str | None = None,
         temperature: float | None = None,
@@ -70,46 +88,75 @@ class Models:
         response_format: Mapping[str, Any] | None = None,
     ) -> ChatStream:
         """Begin to answer a conversation. What fails before the first piece is raised here, as by ``chat``."""
-        endpoint, name = await self.resolve(provider, model)
-        request = ChatRequest(name, normalize_messages(messages), temperature, max_tokens, response_format)
-        return await self._transport(endpoint).open_stream(endpoint, request)
+        asked = normalize_messages(messages)
 
-    async def resolve(self, provider: str | None, model: str | None) -> tuple[Endpoint, str]:
-        """Where to send a chat, and the model's name there. ``provider/model`` as the model names both.
+        async def ask(endpoint: Endpoint, name: str) -> ChatStream:
+            request = ChatRequest(name, asked, temperature, max_tokens, response_format)
+            begin = self._transport(endpoint).open_stream
+            return await self._calling.call(
+                "chat", caller, endpoint, name, lambda limit_s: begin(endpoint, request.within(limit_s)), timeout_s=self._stream_idle_s
+            )
+
+        return await first_that_answers(await self._resolver.choices("chat", provider, model), ask)
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        caller: Principal | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
+    ) -> EmbeddingResult:
+        """One vector for each text, in their order. Raises the errors of ``resolve`` and of ``adapters.chat``, and InvalidRequest when
+        there is no text, when one is empty or too long, or when the model cannot make vectors of so many ``dimensions``."""
+        check_texts(texts)
+
+        async def ask(endpoint: Endpoint, name: str) -> EmbeddingResult:
+            embed = self._embedding_transport(endpoint).embed
+
+            async def ask_for_batch(batch: EmbeddingRequest) -> EmbeddingResult:
+                return await self._calling.call(
+                    "embedding", caller, endpoint, name, lambda limit_s: embed(endpoint, batch.within(limit_s)), timeout_s=self._timeout_s
+                )
+
+            return await embed_in_batches(ask_for_batch, endpoint, EmbeddingRequest(name, texts, dimensions))
+
+        return await first_that_answers(await self._resolver.choices("embedding", provider, model), ask)
+
+    async def count_embedding_tokens(
+        self, texts: Sequence[str], *, provider: str | None = None, model: str | None = None
+    ) -> tuple[list[int], int] | None:
+        """How many tokens each text has for the model, and how many it may have; None when that is not known of the model."""
+        endpoint, _ = await self.resolve(provider, model, role="embedding")
+        if endpoint.kind != NATIVE:
+            return None
+        from adapters import minilm
+
+        return await self._open_native().count_tokens(texts), minilm.MAX_TOKENS
+
+    async def resolve(self, provider: str | None, model: str | None, *, role: Role = "chat") -> tuple[Endpoint, str]:
+        """Where to send a request, and the model's name there. ``provider/model`` as the model names both.
 
         Raises Unavailable (PROVIDER_UNAVAILABLE) when nothing is configured, InvalidRequest when this provider is not.
         """
-        configured = await self._configured()
-        chosen = self._find(configured, provider.lower()) if provider else None
-        if not provider and model and "/" in model:
-            prefix, _, rest = model.partition("/")
-            chosen = self._find(configured, prefix)
-            model = rest if chosen and rest else model
-        if chosen is None:
-            chosen = await self._default(configured)
-            if provider:
-                raise self._not_configured(provider, configured or [chosen])
-        if chosen.problem is not None:
-            raise chosen.problem
-        endpoint = chosen.endpoint
-        name = model or await self._default_model(chosen)
-        return endpoint, name if endpoint.kind == DIRECT else name.removeprefix(f"{endpoint.kind}/")
+        return await self._resolver.resolve(role, provider, model)
 
     async def providers(self) -> list[Provider]:
         """All providers with the models that can chat, the default first. One that does not answer within 2 s is shown with the models
         that are known without asking, or left out when there are none."""
-        configured = await self._configured()
-        has_ollama_row = any(each.name == OLLAMA for each in configured)
-        candidates = [*configured] if has_ollama_row or self._ollama is None else [*configured, self._ollama]
-        lists = await asyncio.gather(*(self._known_models(candidate) for candidate in candidates))
-        shown = [(candidate, models) for candidate, models in zip(candidates, lists, strict=True) if models]
-        default = configured[0] if configured else self._ollama
-        return [_shown(candidate, models, active=candidate is default) for candidate, models in shown]
+        return await self._resolver.providers("chat")
+
+    async def embedding_providers(self) -> list[Provider]:
+        """The same for the models that make embeddings."""
+        return await self._resolver.providers("embedding")
 
     async def configured_providers(self) -> list[Provider]:
-        """What the database and the environment configure, whether it answers or not, with the models that were named; nobody is asked."""
-        configured = await self._configured()
-        return [_shown(each, each.models, active=each is configured[0]) for each in configured]
+        """What the database and the environment configure, whether it answers or not, with the models that were named, the default for
+        chats first; nobody is asked."""
+        configured, default = await self._resolver.configured(), await self._resolver.known_default("chat")
+        configured.sort(key=lambda each: each is not default)
+        return [show_provider(each, each.models, active=each is default) for each in configured]
 
     async def add_provider(
         self,
@@ -135,115 +182,54 @@ class Models:
             raise InvalidRequest(message)
         if any(not each.strip() or not each.isprintable() for each in models):
             raise InvalidRequest("The name of a model must not be empty.")
-        endpoint = Endpoint(name, kind, address, (api_key or "").strip() or None)
+        endpoint = Endpoint(name, kind, address, check_key(api_key))
         await self._stored.add(endpoint, models, is_default=is_default)
-        default = (await self._configured())[0]
-        return _shown(ConfiguredProvider(endpoint, "database", tuple(models)), models, active=default.name == name)
+        default = await self._resolver.known_default("chat")
+        added = ConfiguredProvider(endpoint, "database", tuple(models))
+        return show_provider(added, models, active=default is not None and default.name == name)
 
     async def remove_provider(self, name: str) -> None:
         """Remove a provider from the database. Raises NotFound."""
-        await self._stored.remove(name)
-
-    async def set_default_provider(self, name: str) -> None:
-        """Use this provider of the database when a request names none. Raises NotFound."""
-        await self._stored.set_default(name)
+        await self._stored.remove(name, is_still_configured=self._resolver.is_in_environment(name))
 
     async def test_provider(self, name: str) -> ProviderTest:
-        """Try a provider: ask for its list of models, or where there is none to ask for, chat in a few tokens."""
-        try:
-            endpoint, model = await self.resolve(name, None)
-            if endpoint.kind == DIRECT:
-                models = await self._direct.list_models(endpoint)
-                return ProviderTest(True, f"'{name}' works: it has {len(models)} models that can chat. The default is {model}.")
-            request = ChatRequest(model, [{"role": "user", "content": "Say yes."}], max_tokens=TEST_TOKENS)
-            await self._litellm.chat(endpoint, request)
-            return ProviderTest(True, f"'{name}' works: {model} answered.")
-        except AppError as error:
-            return ProviderTest(False, f"'{name}' does not work: {error.message}")
+        """Try a provider, and say in a sentence whether it works or what is wrong."""
+        return await Trial(self._resolver, self._direct, self._litellm, lambda name: self.embed(["word"], provider=name)).run(name)
+
+    async def report_usage(self, since: datetime | None = None, until: datetime | None = None, group_by: GroupBy = "model") -> UsageReport:
+        """How much models were used: since REPORT_SPAN ago, until now, unless said otherwise."""
+        await self.usage.flush()
+        now = datetime.now(UTC)
+        return await read_usage(self._database, since or now - REPORT_SPAN, until or now, group_by)
 
     async def warm(self) -> None:
-        """Import LiteLLM when a provider needs it, so that the first chat does not wait for it."""
-        if any(provider.endpoint.kind != DIRECT for provider in await self._configured()):
+        """Load what the first request would have to wait for: LiteLLM when a provider needs it, and what is known of named models."""
+        configured = await self._resolver.configured()
+        if any(provider.models for provider in configured):
+            await asyncio.to_thread(load_catalog)
+        if any(provider.endpoint.kind != DIRECT for provider in configured):
             await self._litellm.warm()
 
     async def close(self) -> None:
-        """Close connections to providers."""
+        """Write down what was used, and close connections to providers."""
+        await self.usage.close()
         await self._lists.close()
         await self._direct.close()
         await self._litellm.close()
+        if self._native is not None:
+            await self._native.close()
 
     def _transport(self, endpoint: Endpoint) -> ChatTransport:
         return self._direct if endpoint.kind == DIRECT else self._litellm
 
-    async def _configured(self) -> list[ConfiguredProvider]:
-        """What the database and the environment configure, the default first."""
-        stored = await self._stored.list()
-        names = {provider.name for provider in stored}
-        return [*stored, *(provider for provider in self._environment if provider.name not in names)]
+    def _embedding_transport(self, endpoint: Endpoint) -> EmbeddingTransport:
+        if endpoint.kind == NATIVE:
+            return self._open_native()
+        return self._direct if endpoint.kind == DIRECT else self._litellm
 
-    def _find(self, configured: Sequence[ConfiguredProvider], name: str) -> ConfiguredProvider | None:
-        found = next((provider for provider in configured if provider.name == name), None)
-        return self._ollama if found is None and name == OLLAMA else found
+    def _open_native(self) -> "MiniLM":
+        if self._native is None:
+            from adapters.minilm import MiniLM
 
-    async def _default(self, configured: Sequence[ConfiguredProvider]) -> ConfiguredProvider:
-        if configured:
-            return configured[0]
-        if self._ollama is not None:
-            try:
-                await self._lists.get(self._ollama.endpoint, fresh_s=OLLAMA_FRESH_S)
-                return self._ollama
-            except AppError as error:
-                log.info("no Ollama found", reason=error.message)
-        raise Unavailable(
-            "No model provider is configured. Set OPENAI_API_KEY (or another provider's key) for this server, start Ollama, "
-            "or run `homeport models add`.",
-            code="PROVIDER_UNAVAILABLE",
-        )
-
-    def _not_configured(self, provider: str, configured: Sequence[ConfiguredProvider]) -> InvalidRequest:
-        names = ", ".join(each.name for each in configured)
-        return InvalidRequest(f"The model provider '{provider[:80]}' is not configured. Configured: {names}.")
-
-    async def _default_model(self, provider: ConfiguredProvider) -> str:
-        """The first model that was configured, else the provider's usual one if it has it, else the first that it lists."""
-        if provider.models:
-            return provider.models[0]
-        known = recognize_provider(provider.endpoint)
-        usual = known.default_model if known else None
-        try:
-            models = await self._lists.get(provider.endpoint, may_be_old=True)
-        except AppError:
-            if usual is None:
-                raise
-            return usual
-        if usual in models:
-            return usual
-        if models:
-            return models[0]
-        raise InvalidRequest(f"The model provider '{provider.name}' names no models: choose one.", code="INVALID_MODEL")
-
-    async def _known_models(self, provider: ConfiguredProvider) -> Sequence[str]:
-        if provider.models or provider.problem is not None:
-            return provider.models
-        try:
-            return await self._lists.get(provider.endpoint, fresh_s=OLLAMA_FRESH_S if provider is self._ollama else LIST_S)
-        except AppError as error:
-            log.info("model provider gives no list of models", provider=provider.name, reason=error.message)
-        known = recognize_provider(provider.endpoint)
-        return await asyncio.to_thread(list_chat_models, known.catalog or known.name) if known else ()
-
-
-def _ollama(settings: Settings) -> ConfiguredProvider | None:
-    if not settings.ollama_url:
-        return None
-    try:
-        return ConfiguredProvider(Endpoint(OLLAMA, DIRECT, f"{check_base_url(settings.ollama_url)}/v1"), "ollama")
-    except InvalidRequest as error:
-        log.warning("Ollama is not looked for", reason=error.message)
-        return None
-
-
-def _shown(provider: ConfiguredProvider, models: Sequence[str], *, active: bool) -> Provider:
-    endpoint = provider.endpoint
-    shown = tuple(Model(each, each) for each in models)
-    return Provider(endpoint.provider, endpoint.kind, provider.source, endpoint.base_url, shown, active)
+            self._native = MiniLM()
+        return self._native

@@ -6,9 +6,12 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from adapters.chat import Endpoint
+from adapters.model_catalog import Role, by_role
 from homeport.errors import AppError, InvalidRequest
 
-Source = Literal["database", "environment", "ollama"]
+Source = Literal["database", "environment", "ollama", "native"]
+
+NATIVE = "native"  # the kind, the source and the name of the embedding model that is built in
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -21,6 +24,17 @@ class ConfiguredProvider:
     source: Source
     models: tuple[str, ...] = ()
     problem: AppError | None = field(default=None, compare=False)
+
+    def named(self, role: Role) -> tuple[str, ...]:
+        """Those of ``models`` that do this, as far as their names tell. Whoever named a model of another kind meant it for chats."""
+        if not self.models or self.source == NATIVE:
+            return self.models if role == "embedding" else ()
+        embedding = by_role(({"id": name} for name in self.models), self.endpoint.kind).embedding
+        return embedding if role == "embedding" else tuple(name for name in self.models if name not in embedding)
+
+    def may_serve(self, role: Role) -> bool:
+        """Whether it could do this: not when other models were named, and no other."""
+        return not self.models or bool(self.named(role))
 
     @property
     def name(self) -> str:
@@ -61,6 +75,8 @@ def check_provider_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         message = f"'{name[:80]}' cannot name a provider: use up to 63 lower-case letters, digits, dots, hyphens and underscores."
         raise InvalidRequest(message)
+    if name == NATIVE:
+        raise InvalidRequest(f"'{NATIVE}' names the embedding model that is built in. Choose another name.")
     return name
 
 
@@ -78,3 +94,11 @@ def check_base_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise InvalidRequest("A provider's base URL must not hold a query or a fragment.")
     return url.strip().rstrip("/")
+
+
+def check_key(key: str | None) -> str | None:
+    """Return ``key`` without blanks around it, None when nothing is left. Raises InvalidRequest for what no HTTP header can carry."""
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise InvalidRequest("An API key consists of visible ASCII characters. Copy it again.")
+    return key or None

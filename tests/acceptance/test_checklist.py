@@ -21,7 +21,7 @@ from contract.upstream import RunningUpstream, echo_of
 from tests.acceptance.servers import TIMEOUT_S, Admin, Json, Server
 
 MESSAGES = [{"role": "user", "content": "Hello there"}]
-HELD = ("activities.read", "activities.write", "api.agents", "llm.chat", "llm.providers")
+HELD = ("activities.read", "activities.write", "api.agents", "llm.chat", "llm.embed", "llm.providers")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,14 @@ def test_1_unset_options_may_be_null_and_unknown_fields_pass(http: httpx.Client,
         assert answer.json()["response"]["content"] == echo_of("Hello there")
     sent = upstream.state.last_request
     assert not {"temperature", "max_tokens", "response_format"} & sent.keys(), "a null is not passed on"
+
+
+def test_1_texts_to_embed_may_be_one_or_many(http: httpx.Client, app: dict[str, str]) -> None:
+    unset: Json = {"provider": None, "model": None, "dimensions": None, "encoding_format": "float"}
+    one = http.post("/sdk/llm/embed", json={"input": "Hello there"} | unset, headers=app).json()
+    many = http.post("/sdk/llm/embed", json={"input": ["Hello there"]}, headers=app).json()
+    assert one.keys() == many.keys() == {"success", "embeddings", "dimensions", "provider", "model", "usage"}
+    assert one["embeddings"] == [pytest.approx(vector, abs=1e-5) for vector in many["embeddings"]]
 
 
 def test_1_numbers_may_be_whole_or_not(http: httpx.Client, app: dict[str, str]) -> None:
@@ -173,11 +181,12 @@ def test_3_no_local_apps_operation_declares_an_empty_answer_or_a_redirect(http: 
         assert not {status for status in responses if status == "204" or status.startswith("3")}
         assert all(response["content"] for response in responses.values())
         checked += 1
-    assert checked == 18
+    assert checked == 30
 
 
 def test_3_a_get_with_a_content_type_and_no_body_is_ordinary(http: httpx.Client, app: dict[str, str]) -> None:
-    for path in ("/sdk/ping", "/sdk/local-apps/data-dir", "/agents", "/activities", "/sdk/llm/providers", "/sdk/llm/providers/chat"):
+    providers = ("/sdk/llm/providers", "/sdk/llm/providers/chat", "/sdk/llm/providers/embed")
+    for path in ("/sdk/ping", "/sdk/local-apps/data-dir", "/agents", "/activities", *providers):
         answer = http.get(path, headers=app)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "application/json"
@@ -188,6 +197,8 @@ def test_3_success_is_said_where_clients_look_for_it(http: httpx.Client, app: di
         http.post("/sdk/llm/chat", json={"messages": MESSAGES}, headers=app),
         http.get("/sdk/llm/providers", headers=app),
         http.get("/sdk/llm/providers/chat", headers=app),
+        http.post("/sdk/llm/embed", json={"input": "Hello"}, headers=app),
+        http.get("/sdk/llm/providers/embed", headers=app),
         http.get("/sdk/ping", headers=app),
     ):
         assert answer.json()["success"] is True
@@ -203,7 +214,9 @@ def test_4_a_missing_permission_is_said_for_both_families_of_clients(http: httpx
         ("POST", "/activities", "activities.write"),
         ("POST", "/sdk/llm/chat", "llm.chat"),
         ("POST", "/sdk/llm/chat/stream", "llm.chat"),
+        ("POST", "/sdk/llm/embed", "llm.embed"),
         ("GET", "/sdk/llm/providers/chat", "llm.providers"),
+        ("GET", "/sdk/llm/providers/embed", "llm.providers"),
     ):
         # Not even the body is looked at before.
         body = assert_failed(http.request(method, path, content=b"{", headers=bare), 403, "PERMISSION_REQUIRED")

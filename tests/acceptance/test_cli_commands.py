@@ -18,6 +18,7 @@ from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, homeport, 
 
 KEY_FIELDS = {"id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"}
 APP_FIELDS = {"id", "slug", "name", "description", "kind", "permissions", "requires_user", "created_at", "updated_at"}
+SECOND_LIMITS = {"provider": "second", "model": None, "timeout_s": 9.0, "retries": 0, "concurrency": 2}
 REQUEST_FIELDS = {"id", "app_id", "app_slug", "app_name", "permission", "state", "requested_at", "decided_at"}
 
 
@@ -52,6 +53,19 @@ def refusal(server: Server, *arguments: str, status: int = 1) -> str:
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     return ended.stderr
+
+
+def chat(server: Server) -> dict[str, Any]:
+    """Say hello to the default."""
+    answer = httpx.post(
+        f"{server.url}/sdk/llm/chat",
+        json={"messages": [{"role": "user", "content": "hello"}]},
+        headers={"x-api-key": server.first_key},
+        timeout=ANSWER_TIMEOUT_S,
+        trust_env=False,
+    )
+    response: dict[str, Any] = answer.json()["response"]
+    return response
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -185,7 +199,6 @@ def test_workspaces_threads_and_agents_reach_the_apps(server: Server) -> None:
 
 def test_a_model_provider_is_added_tried_and_removed(server: Server) -> None:
     assert "homeport models add" in run(server, "models", "list")
-    assert "no model providers" in refusal(server, "models", "test")
     with serve_in_thread() as upstream:
         run(
             server, "models", "add", "mine", "--base-url", upstream.base_url, "--api-key-stdin", "--model", "echo", stdin="sk-very-secret\n"
@@ -201,18 +214,55 @@ def test_a_model_provider_is_added_tried_and_removed(server: Server) -> None:
         assert providers["broken"]["active"] is False
         assert "secret" not in run(server, "models", "list") + json.dumps(providers)
         run(server, "models", "remove", "broken")
-        answer = httpx.post(
-            f"{server.url}/sdk/llm/chat",
-            json={"messages": [{"role": "user", "content": "hello"}]},
-            headers={"x-api-key": server.first_key},
-            timeout=ANSWER_TIMEOUT_S,
-            trust_env=False,
-        )
-        assert answer.json()["response"]["content"] == "You said: hello"
+        assert chat(server)["content"] == "You said: hello"
         assert upstream.state.last_headers["authorization"] == "Bearer sk-very-secret"
     assert "cannot be reached" in refusal(server, "models", "test", "mine")
     run(server, "models", "remove", "mine")
     assert "NO_SUCH_KEY" in refusal(server, "models", "add", "openai", "--api-key-env", "NO_SUCH_KEY", status=2)
+
+
+def test_defaults_fallbacks_and_limits_are_set_shown_and_forgotten(server: Server) -> None:
+    with serve_in_thread() as upstream:
+        for name in ("first", "second"):
+            run(server, "models", "add", name, "--base-url", upstream.base_url, "--api-key-stdin", "--model", "echo", stdin="sk-1\n")
+        said = run(server, "models", "default", "second/503", "first/long-3")
+        assert "'second/503' is the default for chat now; when it fails: first/long-3" in said
+        run(server, "models", "default", "first/text-embedding-3-small", "--for", "embedding")
+        assert "Vectors of different models cannot be compared" in refusal(
+            server, "models", "default", "first/a", "second/b", "--for", "embedding"
+        )
+        assert "homeport models list" in refusal(server, "models", "default", "nobody")
+        run(server, "models", "limit", "second", "--timeout", "9", "--retries", "0")
+        assert "9 s, 0 retries, 2 at once" in run(server, "models", "limit", "second", "--concurrency", "2")
+        assert json.loads(run(server, "models", "limit", "second", "--json")) == SECOND_LIMITS
+        providers = {each["name"]: each for each in listed(server, "models", "list")}
+        assert [providers["second"][name] for name in ("default_for", "fallback_for", "limits")] == [["chat"], [], [SECOND_LIMITS]]
+        assert [providers["first"][name] for name in ("default_for", "fallback_for", "limits")] == [["embedding"], ["chat"], []]
+        assert "9 s, 0 retries, 2 at once" in run(server, "models", "list")
+
+        answer = chat(server)
+        assert (answer["provider"], answer["model"]) == ("first", "long-3")
+        counted: set[tuple[str, str, int, int]] = set()
+
+        def is_written() -> bool:
+            for each in json.loads(run(server, "usage", "--json"))["items"]:
+                numbers = each["numbers"]
+                counted.add((each["provider"], each["model"], numbers["errors"], numbers["completion_tokens"]))
+            return counted >= {("second", "503", 1, 0), ("first", "long-3", 0, 3)}
+
+        wait_for(is_written)
+        assert "first/long-3 chat" in run(server, "usage", "--since", "1h")
+        assert "no app" in run(server, "usage", "--by", "app")
+        assert "No model was called" in run(server, "usage", "--since", "2999-01-01")
+        assert "--since" in refusal(server, "usage", "--since", "soon", status=2)
+
+        run(server, "models", "limit", "second", "--reset")
+        assert "none" in run(server, "models", "limit", "second")
+        for role in ("chat", "embedding"):
+            assert "No default is set" in run(server, "models", "default", "--reset", "--for", role)
+        for name in ("first", "second"):
+            run(server, "models", "remove", name)
+    assert "--reset" in refusal(server, "models", "default", status=2)
 
 
 def test_the_doctor_finds_the_running_server_and_what_is_wrong(server: Server) -> None:

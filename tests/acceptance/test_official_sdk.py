@@ -14,7 +14,7 @@ import pytest
 from realtimex_sdk import ChatMessage, ChatOptions, LLMProviderError, PermissionDeniedError, RealtimeXSDK  # type: ignore[import-untyped]
 from realtimex_sdk import __version__ as sdk_module_version
 
-from contract.upstream import OTHER_MODELS, RunningUpstream, echo_of
+from contract.upstream import OTHER_MODELS, RunningUpstream, echo_of, vector_of
 from tests.acceptance.servers import Admin, Server, Servers
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +28,7 @@ EVERYTHING = (
     "api.workspaces",
     "api.threads",
     "llm.chat",
+    "llm.embed",
     "llm.providers",
 )
 HELLO = [ChatMessage("system", "You are a parrot."), ChatMessage("user", "Hello, parrot!")]
@@ -390,7 +391,7 @@ async def test_the_list_that_older_releases_ask_for_is_there(app: RealtimeXSDK) 
     # What ``get_providers`` of the releases up to 1.1.1 sends and reads; 1.7.28 has kept the call that it was built on.
     listed = await app.llm._request("GET", "/sdk/llm/providers", timeout=30.0)
     assert [provider["provider"] for provider in listed["llm"]] == ["openai"]
-    assert isinstance(listed["embedding"], list)
+    assert [(provider["provider"], provider["active"]) for provider in listed["embedding"]] == [("native", True), ("openai", False)]
 
 
 async def test_an_unknown_model_is_an_answer_with_a_code(app: RealtimeXSDK) -> None:
@@ -431,6 +432,83 @@ async def test_messages_that_the_contract_refuses_are_an_answer_with_a_code(app:
     failed = await app.llm.chat([])
     assert (failed.success, failed.code) == (False, "VALIDATION_ERROR")
     assert failed.error
+
+
+# --- embeddings
+
+
+async def test_texts_are_embedded_by_the_model_that_is_built_in(app: RealtimeXSDK) -> None:
+    answer = await app.llm.embed(["A dog barks.", "A hound is barking."])
+    assert (answer.success, answer.provider, answer.model, answer.dimensions) == (True, "native", "all-MiniLM-L6-v2", 384)
+    assert answer.embeddings is not None
+    assert [len(vector) for vector in answer.embeddings] == [384, 384]
+    assert sum(map(float.__mul__, *answer.embeddings)) > 0.7
+    assert (await app.llm.embed("A dog barks.")).embeddings == [pytest.approx(answer.embeddings[0], abs=1e-5)]
+
+
+async def test_texts_are_embedded_by_the_provider_that_is_named(app: RealtimeXSDK, upstream: RunningUpstream) -> None:
+    texts = [f"text {number}" for number in range(70)]
+    answer = await app.llm.embed(texts, provider="openai", model="batch-32")
+    assert (answer.success, answer.provider, answer.model, answer.dimensions) == (True, "openai", "batch-32", 8)
+    assert answer.embeddings == [pytest.approx(vector_of(text)) for text in texts]
+    assert upstream.state.finished == 3
+
+
+async def test_a_model_may_be_named_alone(app: RealtimeXSDK) -> None:
+    answer = await app.llm.embed("Hello", model="text-embedding-3-small")
+    assert (answer.provider, answer.model, answer.dimensions) == ("openai", "text-embedding-3-small", 1536)
+
+
+def test_the_synchronous_embedding_works_without_a_loop(app: RealtimeXSDK) -> None:
+    assert app.llm.embed_sync("Hello").dimensions == 384
+
+
+async def test_the_providers_of_embeddings_are_listed(app: RealtimeXSDK) -> None:
+    listed = await app.llm.embed_providers()
+    assert listed.success
+    assert {provider.provider: [model.id for model in provider.models] for provider in listed.providers} == {
+        "native": ["all-MiniLM-L6-v2"],
+        "openai": ["text-embedding-3-small"],
+    }
+
+
+async def test_a_refused_embedding_is_asked_for_and_repeated(newcomer: RealtimeXSDK, admin: Admin) -> None:
+    deciding = asyncio.create_task(asyncio.to_thread(admin.decide, newcomer.app_id, {"llm.embed": "granted"}))
+    assert (await newcomer.llm.embed("Hello")).success
+    await deciding
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [([], "less than 1 item"), (["good", ""], "/input/1"), (["good", " "], "index 1 is empty"), (["word " * 300], "at most 256")],
+)
+async def test_texts_that_cannot_be_embedded_are_an_answer_that_says_which(app: RealtimeXSDK, texts: list[str], words: str) -> None:
+    failed = await app.llm.embed(texts)
+    assert (failed.success, failed.code) == (False, "VALIDATION_ERROR")
+    assert failed.error is not None
+    assert words in failed.error
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "code"),
+    [
+        ("realtimexai", "text-embedding-ada-002", "VALIDATION_ERROR"),
+        ("openai", "no-such-model", "INVALID_MODEL"),
+        ("native", "no-such-model", "INVALID_MODEL"),
+        ("openai", "short-2", "VALIDATION_ERROR"),
+        ("openai", "429", "RATE_LIMIT"),
+    ],
+)
+async def test_an_embedding_that_is_refused_is_an_answer_with_a_code(app: RealtimeXSDK, provider: str, model: str, code: str) -> None:
+    failed = await app.llm.embed("one two three", provider=provider, model=model)
+    assert (failed.success, failed.code) == (False, code)
+
+
+@pytest.mark.parametrize("model", ["401", "503", "die", "nonsense", "too-few"])
+async def test_a_provider_of_embeddings_that_fails_raises_the_error_of_the_sdk(app: RealtimeXSDK, model: str) -> None:
+    with pytest.raises(LLMProviderError) as failed:
+        await app.llm.embed(["Hello", "World"], provider="openai", model=model)
+    assert "SECRET-DETAIL" not in str(failed.value)
 
 
 async def _collect(sdk: RealtimeXSDK, messages: list[ChatMessage], **options: Any) -> list[str]:

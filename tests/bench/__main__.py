@@ -1,15 +1,13 @@
 """``python -m tests.bench [--row NAME] [--quick]``: measure, print one table, exit 1 when a target is missed."""
 
 import argparse
-import os
-import platform
 import shutil
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.rows import ROWS, Effort, Line
+from tests.bench.rows import ROWS
+from tests.bench.table import QUICK, Effort, Line, write_table
 from tests.system_packages import require_package
 
 
@@ -21,21 +19,14 @@ def main() -> int:
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         require_package("wrk")
-    effort = Effort(rounds=2, seconds=1) if options.quick else Effort()
+    effort = QUICK if options.quick else Effort()
     lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="homeport-bench-") as folder:
         for name in [options.row] if options.row else ROWS:
             print(f"measuring {name} …", file=sys.stderr, flush=True)
             lines += ROWS[name](Path(folder), effort)
-    print(_table(lines))
+    print(write_table(lines))
     return 0 if all(line.is_met for line in lines) else 1
-
-
-def _table(lines: list[Line]) -> str:
-    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    machine = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {system}"
-    rows = [f"| {line.row} | {line.what} | {line.value} | {line.target} | {'yes' if line.is_met else '**no**'} |" for line in lines]
-    return "\n".join([machine, "", "| row | what | measured | target | met |", "|---|---|---|---|---|", *rows])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Load by wrk (Debian's package), from the second core, in rounds that alternate between the peers."""
 
 import re
-import statistics
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.servers import LOAD_CORE, pin
+from tests.bench.cores import LOAD_CORE, pin
+from tests.bench.table import Measured
 
 CONNECTIONS = 16
 
@@ -22,35 +22,24 @@ class Target:
     body: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Requests a second over the rounds: the median, and half the distance between best and worst as a share of it."""
-
-    median: float
-    spread: float
-
-
-def measure(targets: list[Target], folder: Path, *, rounds: int, seconds: int) -> dict[str, Measured]:
+def measure(targets: list[Target], folder: Path, *, rounds: int, seconds: int, connections: int = CONNECTIONS) -> dict[str, Measured]:
     """Load each target in turn, ``rounds`` times. Raises RuntimeError when any answer is not a 2xx."""
     for target in targets:
-        _run(target, folder, 1)
+        _run(target, folder, 1, connections)
     rates: dict[str, list[float]] = {target.name: [] for target in targets}
     for _ in range(rounds):
         for target in targets:
-            rates[target.name].append(_run(target, folder, seconds))
-    return {
-        name: Measured(statistics.median(values), (max(values) - min(values)) / 2 / statistics.median(values))
-        for name, values in rates.items()
-    }
+            rates[target.name].append(_run(target, folder, seconds, connections))
+    return {name: Measured.of(values) for name, values in rates.items()}
 
 
-def _run(target: Target, folder: Path, seconds: int) -> float:
+def _run(target: Target, folder: Path, seconds: int, connections: int) -> float:
     script = folder / f"{target.name}.lua"
     lines = [f'wrk.headers["{name}"] = "{value}"' for name, value in target.headers.items()]
     if target.body is not None:
         lines += ['wrk.method = "POST"', f"wrk.body = [==[{target.body.decode()}]==]"]
     script.write_text("\n".join(lines), encoding="utf-8")
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "-s", str(script), target.url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "-s", str(script), target.url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True, preexec_fn=lambda: pin(LOAD_CORE))
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise RuntimeError(f"{target.name}: not every answer was a success:\n{done.stdout}")

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.bench.cores import SERVER_CORE, pin
+
 START_LIMIT_S = 60
-SERVER_CORE = 0
-LOAD_CORE = 1
 
 
 def free_port() -> int:
@@ -23,14 +23,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def pin(core: int) -> None:
-    """Keep this process and its children on one core, where the system can do that and there are several."""
-    if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {core})
-
-
 @contextmanager
-def running(command: list[str], url: str, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
+def running(
+    command: list[str], url: str, log: Path, environment: Mapping[str, str] | None = None, *, core: int | None = SERVER_CORE
+) -> Iterator[int]:
     """Run a server until the block ends; gives its process id once ``url`` answers 200. Raises RuntimeError with the end of its log."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -38,7 +34,7 @@ def running(command: list[str], url: str, log: Path, environment: Mapping[str, s
             stdout=output,
             stderr=output,
             env={**os.environ, **(environment or {})},
-            preexec_fn=lambda: pin(SERVER_CORE),  # noqa: PLW1509 the bench has one thread
+            preexec_fn=lambda: pin(core),  # noqa: PLW1509 the bench has one thread
         )
     try:
         wait_until_up(url, process, log)

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from adapters.postgres import Database, EmbeddedPostgres, migrate
 from homeport.migrations import SCRIPTS
-from tests.integration.external_postgres import external_binaries, run_external
+from tests.integration.external_postgres import ExternalServer, external_binaries, run_external
 from tests.integration.servers import Restartable, pid_of, wait_until
 from tests.upstream_plugin import running_upstream as running_upstream
 from tests.upstream_plugin import upstream as upstream
@@ -114,10 +114,27 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def external_postgres_url() -> Iterator[str]:
-    """A PostgreSQL that is not ours, reached over TCP with a password: the URL of an empty database in it."""
-    with run_external(external_binaries()) as url:
-        yield url
+def external_server() -> Iterator[ExternalServer]:
+    """A PostgreSQL that is not ours, reached over TCP with a password. Who stops it starts it again."""
+    with run_external(external_binaries()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def external_postgres_url(external_server: ExternalServer) -> str:
+    """The URL of an empty database in it."""
+    return external_server.url
+
+
+@pytest.fixture
+def guest_url(external_server: ExternalServer) -> Iterator[str]:
+    """An empty database in it of this test's own, as an app would bring it along."""
+    name = f"guest_{next(_numbers)}"
+    with psycopg.connect(external_server.url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    yield with_names(external_server.url, database=name)
+    with psycopg.connect(external_server.url, autocommit=True) as connection:
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 @pytest.fixture

@@ -44,43 +44,63 @@ def _debian_servers() -> list[Path]:
     return sorted(root for root in servers if Path(f"/usr/share/postgresql/{root.name}/extension/vector.control").exists())
 
 
+class ExternalServer:
+    """A cluster in ``folder`` on a loopback port of its own, which may be stopped and started. ``url`` is that of a database in it."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._folder = folder
+        account = server_account(folder)
+        self._root = make_reachable(root, account)
+        password_file = folder / "password"
+        password_file.write_text(PASSWORD, encoding="utf-8")
+        if not account.is_current:
+            for path in (folder, password_file):
+                os.chown(path, account.uid, account.gid)
+        self._run_as: dict[str, Any] = {"cwd": folder, "env": {"LC_ALL": "C"}, **account.credentials()}
+        options = ["-U", "owner", "-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8", "--no-sync"]
+        subprocess.run(
+            [str(self._root / "bin/initdb"), "-D", str(folder / "data"), *options], capture_output=True, check=True, **self._run_as
+        )
+        self.port = _free_port()
+        self.url = f"postgres://owner:{ENCODED_PASSWORD}@127.0.0.1:{self.port}/postgres?connect_timeout=5"
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "timezone": "Asia/Tokyo",
+        }
+        arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            command: list[str | Path] = [self._root / "bin" / "postgres", "-D", self._folder / "data", *arguments]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._run_as)
+        give_up_at = time.monotonic() + 30
+        while time.monotonic() < give_up_at and self._process.poll() is None:
+            with suppress(psycopg.OperationalError), psycopg.connect(self.url):
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"the external PostgreSQL does not answer at {self.url}")
+
+    def stop(self) -> None:
+        """End the server, and every connection with it."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+
 @contextmanager
-def run_external(root: Path) -> Iterator[str]:
-    """Run a cluster of PostgreSQL in ``root`` on a free loopback port while the block lasts; the URL of a database in it."""
+def run_external(root: Path) -> Iterator[ExternalServer]:
+    """Run a cluster of the PostgreSQL in ``root`` while the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="homeport-external-"))
-    account = server_account(folder)
-    root = make_reachable(root, account)
-    password_file = folder / "password"
-    password_file.write_text(PASSWORD, encoding="utf-8")
-    if not account.is_current:
-        for path in (folder, password_file):
-            os.chown(path, account.uid, account.gid)
-    data = folder / "data"
-    run_as: dict[str, Any] = {"cwd": folder, "env": {"LC_ALL": "C"}, **account.credentials()}
-    initdb = [str(root / "bin/initdb"), "-D", str(data), "-U", "owner", "-A", "scram-sha-256", "--pwfile", str(password_file), "-E", "UTF8"]
-    subprocess.run([*initdb, "--no-sync"], capture_output=True, check=True, **run_as)
-    port = _free_port()
-    options = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off", "timezone": "Asia/Tokyo"}
-    arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([root / "bin" / "postgres", "-D", data, *arguments], stdout=log, stderr=log, **run_as)
+    server = ExternalServer(root, folder)
     try:
-        url = f"postgres://owner:{ENCODED_PASSWORD}@127.0.0.1:{port}/postgres?connect_timeout=5"
-        _wait(url, server)
-        yield url
+        yield server
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.stop()
         shutil.rmtree(folder)
-
-
-def _wait(url: str, server: "subprocess.Popen[bytes]") -> None:
-    give_up_at = time.monotonic() + 30
-    while time.monotonic() < give_up_at and server.poll() is None:
-        with suppress(psycopg.OperationalError), psycopg.connect(url):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"the external PostgreSQL does not answer at {url}")
 
 
 def _free_port() -> int:

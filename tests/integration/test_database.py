@@ -262,7 +262,7 @@ CREATE FUNCTION older.current_setting(text) RETURNS text LANGUAGE sql RETURN
         (
             "CREATE SCHEMA older; DROP EXTENSION vector;"
             "CREATE VIEW older.pg_available_extensions AS SELECT 'vector' AS name, '0.6.2' AS default_version",
-            "pgvector 0.7 or newer, and this server has 0.6.2",
+            "pgvector 0.8 or newer, and this server has 0.6.2",
         ),
         (
             "CREATE SCHEMA older; DROP EXTENSION vector;"

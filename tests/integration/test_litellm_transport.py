@@ -91,8 +91,10 @@ async def test_an_unknown_kind_is_an_error_of_ours_and_known_ones_are_known(tran
 
 async def test_the_list_of_models_is_that_of_the_catalogue(transport: LiteLLM) -> None:
     models = await transport.list_models(Endpoint("anthropic", "anthropic", None, "sk-a"))
-    assert "claude-haiku-4-5" in models
-    assert await transport.list_models(Endpoint("mine", "hosted_vllm", "http://127.0.0.1:9/v1")) == []
+    assert "claude-haiku-4-5" in models.chat
+    assert models.embedding == ()
+    assert "gemini-embedding-001" in (await transport.list_models(Endpoint("gemini", "gemini", None, "sk-g"))).embedding
+    assert not any(await transport.list_models(Endpoint("mine", "hosted_vllm", "http://127.0.0.1:9/v1")))
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ ROOT = Path(__file__).parents[2]
 
 CATALOG = {
     "columns": """
-        SELECT c.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
-               pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+        SELECT c.relname, a.attname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod),
+               a.attnotnull, a.attidentity, a.attgenerated, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
         FROM pg_class c
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> 'alembic_version'""",
     "constraints": """
@@ -219,3 +219,19 @@ async def test_the_migrated_database_is_one_that_homeport_opens(database_url: st
     database = Database(database_url, 1)
     await database.open()
     await database.close()
+
+
+@pytest.mark.anyio
+async def test_the_provider_that_was_the_default_stays_it(empty_database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "versions").mkdir()
+    for name in ("env.py", "versions/0001_foundation.py"):
+        (tmp_path / name).write_text((SCRIPTS / name).read_text(encoding="utf-8"), encoding="utf-8")
+    await migrate(empty_database_url, tmp_path)
+    run_sql(
+        empty_database_url,
+        "INSERT INTO model_providers (name, kind, base_url, models, is_default) "
+        "VALUES ('one', 'openai', 'http://127.0.0.1:9/v1', '{}', false), ('two', 'openai', 'http://127.0.0.1:9/v1', '{m}', true)",
+    )
+    await migrate(empty_database_url, SCRIPTS)
+    assert run_sql(empty_database_url, "SELECT role, position, provider, model FROM model_routes") == [("chat", 0, "two", None)]
+    assert run_sql(empty_database_url, "SELECT name, models FROM model_providers ORDER BY name") == [("one", []), ("two", ["m"])]

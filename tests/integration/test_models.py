@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from adapters.postgres import Database
 from contract.upstream import BEHAVIOURS, RunningUpstream, serve_in_thread
 from homeport.errors import AppError, Conflict, InvalidRequest, NotFound, Unavailable
-from homeport.models import Delta, Models, Provider
+from homeport.models import Delta, Models, Provider, Target
 from homeport.secrets import SecretBox
 from homeport.settings import Settings
 from tests.integration.parts import eventually
@@ -55,7 +55,7 @@ async def refusal(models: Models, provider: str | None, model: str | None) -> Ap
 
 async def stored(database: Database) -> list[Any]:
     async with database.transaction() as connection:
-        return list((await connection.execute(text("SELECT name, api_key, is_default FROM model_providers ORDER BY name"))).all())
+        return list((await connection.execute(text("SELECT name, api_key FROM model_providers ORDER BY name"))).all())
 
 
 def names(providers: list[Provider]) -> list[tuple[str, str, bool]]:
@@ -262,15 +262,15 @@ async def test_a_key_that_cannot_be_decrypted_disables_its_provider_only(
         assert (await models.chat(MESSAGES, provider="open")).content == "You said: hi"
 
 
-async def test_one_provider_is_the_default_at_a_time(models: Models, database: Database) -> None:
+async def test_one_provider_is_the_default_at_a_time(models: Models) -> None:
     for name in ("a", "b", "c"):
         await models.add_provider(name, base_url="http://127.0.0.1:9/v1", models=["m"], is_default=name != "c")
-    assert [(row.name, row.is_default) for row in await stored(database)] == [("a", False), ("b", True), ("c", False)]
+    assert await models.registry.routes() == {"chat": (Target("b"),)}
     assert [each.name for each in await models.configured_providers() if each.active] == ["b"]
-    await models.set_default_provider("c")
+    await models.registry.set_route("chat", [Target("c")])
     assert (await models.resolve(None, None))[0].provider == "c"
     with pytest.raises(NotFound):
-        await models.set_default_provider("nobody")
+        await models.registry.set_route("chat", [Target("nobody")])
     assert (await models.resolve(None, None))[0].provider == "c", "a wrong name changes nothing"
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import orjson
@@ -12,16 +13,17 @@ import pytest
 from adapters.chat import ChatRequest, Endpoint
 from adapters.openai_protocol import OpenAIProtocol
 from adapters.postgres import Database
-from contract.upstream import BEHAVIOURS, RunningUpstream
+from contract.upstream import BEHAVIOURS, RunningUpstream, vector_of
 from handlers.local_apps import llm
 from homeport.errors import AppError
 from homeport.models import ChatStream, Models
 from homeport.secrets import SecretBox
 from homeport.settings import Settings
-from tests.integration.parts import eventually
+from tests.integration.parts import eventually, key_principal
 
 pytestmark = pytest.mark.anyio
 
+CALLER = key_principal(uuid4())
 NULLS = {"provider": None, "temperature": None, "max_tokens": None, "response_format": None}
 
 
@@ -39,7 +41,7 @@ def body(model: str | None, text: str = "hi") -> dict[str, Any]:
 
 
 async def read(home: Any, model: str, text: str = "hi") -> list[bytes]:
-    stream = await llm.stream_chat(home, body(model, text))
+    stream = await llm.stream_chat(home, CALLER, body(model, text))
     return [frame async for frame in stream.frames]
 
 
@@ -51,7 +53,7 @@ def data_of(frame: bytes) -> Any:
 
 
 async def test_a_chat_is_answered_with_provider_model_and_metrics(home: Any) -> None:
-    answer = await llm.create_chat(home, body("echo"))
+    answer = await llm.create_chat(home, CALLER, body("echo"))
     metrics = answer["response"].pop("metrics")
     assert answer == {"success": True, "response": {"content": "You said: hi", "provider": "openai", "model": "echo"}}
     assert (metrics["prompt_tokens"], metrics["completion_tokens"], metrics["total_tokens"]) == (1, 3, 4)
@@ -60,7 +62,7 @@ async def test_a_chat_is_answered_with_provider_model_and_metrics(home: Any) -> 
 
 
 async def test_a_request_may_hold_nothing_but_messages(home: Any) -> None:
-    answer = await llm.create_chat(home, {"messages": [{"role": "user", "content": "hi"}]})
+    answer = await llm.create_chat(home, CALLER, {"messages": [{"role": "user", "content": "hi"}]})
     assert answer["response"]["model"] == next(iter(BEHAVIOURS))
 
 
@@ -84,12 +86,12 @@ async def test_what_the_provider_does_not_count_is_left_out_and_nothing_is_null(
 
 async def test_a_failure_before_the_first_piece_is_raised_and_not_framed(home: Any) -> None:
     with pytest.raises(AppError) as caught:
-        await llm.stream_chat(home, body("429"))
+        await llm.stream_chat(home, CALLER, body("429"))
     assert caught.value.status == 429
 
 
 async def test_a_failure_in_a_stream_leaves_out_the_end_marks(home: Any) -> None:
-    stream = await llm.stream_chat(home, body("die"))
+    stream = await llm.stream_chat(home, CALLER, body("die"))
     frames = []
     with pytest.raises(AppError) as caught:  # noqa: PT012
         async for frame in stream.frames:
@@ -101,7 +103,7 @@ async def test_a_failure_in_a_stream_leaves_out_the_end_marks(home: Any) -> None
 
 @pytest.mark.parametrize("frames_read", [0, 1, 3])
 async def test_a_client_that_leaves_cancels_the_upstream_call(home: Any, upstream: RunningUpstream, frames_read: int) -> None:
-    stream = await llm.stream_chat(home, body("endless"))
+    stream = await llm.stream_chat(home, CALLER, body("endless"))
     for _ in range(frames_read):
         await anext(aiter(stream.frames))
     await stream.frames.aclose()  # type: ignore[attr-defined]
@@ -134,4 +136,29 @@ async def test_providers_are_listed_with_their_models_and_the_default_marked(hom
     answer = await llm.list_chat_providers(home)
     models = [{"id": name, "name": name} for name in BEHAVIOURS]
     assert answer == {"success": True, "providers": [{"provider": "openai", "models": models, "active": True}]}
-    assert await llm.list_providers(home) == {"success": True, "llm": answer["providers"], "embedding": []}
+    embedders = await llm.list_embed_providers(home)
+    assert [(each["provider"], each["active"]) for each in embedders["providers"]] == [("native", True), ("openai", False)]
+    assert embedders["providers"][1]["models"] == [{"id": "text-embedding-3-small", "name": "text-embedding-3-small"}]
+    assert await llm.list_providers(home) == {"success": True, "llm": answer["providers"], "embedding": embedders["providers"]}
+
+
+async def test_texts_are_answered_with_vectors_dimensions_and_usage(home: Any) -> None:
+    asked = {"input": ["good morning", "good evening"], "provider": "openai", "model": "embed", "dimensions": 4}
+    assert await llm.create_embedding(home, CALLER, asked) == {
+        "success": True,
+        "embeddings": [pytest.approx(vector_of(text, 4)) for text in asked["input"]],
+        "dimensions": 4,
+        "provider": "openai",
+        "model": "embed",
+        "usage": {"prompt_tokens": 4, "total_tokens": 4},
+    }
+
+
+async def test_one_text_may_come_without_a_list_and_nothing_else_with_it(home: Any) -> None:
+    answer = await llm.create_embedding(home, CALLER, {"input": "good morning", "model": "openai/text-embedding-3-small"})
+    assert (len(answer["embeddings"]), answer["dimensions"], answer["provider"]) == (1, 1536, "openai")
+
+
+async def test_usage_that_the_provider_does_not_tell_is_left_out(home: Any) -> None:
+    answer = await llm.create_embedding(home, CALLER, {"input": "hi", "provider": "openai", "model": "uncounted", "dimensions": None})
+    assert set(answer) == {"success", "embeddings", "dimensions", "provider", "model"}

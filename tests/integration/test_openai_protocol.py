@@ -127,8 +127,12 @@ async def test_an_endless_piece_of_a_stream_is_cut_off(transport: OpenAIProtocol
         await anext(stream)
 
 
-async def test_the_list_of_models_holds_those_that_can_chat(transport: OpenAIProtocol, upstream: RunningUpstream) -> None:
-    assert await transport.list_models(at(upstream.base_url)) == list(BEHAVIOURS)
+async def test_the_list_of_models_tells_those_that_chat_from_those_that_make_embeddings(
+    transport: OpenAIProtocol, upstream: RunningUpstream
+) -> None:
+    models = await transport.list_models(at(upstream.base_url))
+    assert models.chat == tuple(BEHAVIOURS)
+    assert models.embedding == ("text-embedding-3-small",)
 
 
 @pytest.mark.parametrize(

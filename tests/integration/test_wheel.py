@@ -84,7 +84,7 @@ def test_the_wheel_holds_the_program_and_its_contract_and_nothing_else(wheel: Pa
     expected = files_below("homeport") | files_below("adapters") | files_below("handlers")
     expected |= {f"homeport/_openapi/{name.removeprefix('openapi/')}" for name in files_below("openapi")}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert {"homeport/_openapi/openapi.yaml", "homeport/migrations/script.py.mako"} <= names
+    assert {"homeport/_openapi/openapi.yaml", "homeport/migrations/script.py.mako", "adapters/minilm/graph.onnx"} <= names
     assert names == expected
 
 
@@ -94,7 +94,8 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Pa
     with tarfile.open(archive) as source:
         source.extractall(tmp_path / "source", filter="data")
     [source_folder] = (tmp_path / "source").iterdir()
-    assert {"LICENSE", "Makefile", "README.md", "requirements.txt", "tests", "contract"} <= {each.name for each in source_folder.iterdir()}
+    names = {each.name for each in source_folder.iterdir()}
+    assert {"LICENSE", "Makefile", "README.md", "requirements.txt", "requirements-model.txt", "tests", "contract"} <= names
     rebuilt = build_wheel(source_folder, tmp_path)
     assert sorted(zipfile.ZipFile(rebuilt).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
@@ -115,6 +116,13 @@ def test_the_wheel_finds_its_own_contract_and_a_handler_for_every_operation(whee
     assert root.parts[-2:] == ("homeport", "_openapi")
     assert root.is_relative_to(wheel_environment.bin.parent)
     assert "the contract holds" in wheel_environment.run("python", "-m", "homeport.contract", "check")
+
+
+def test_the_wheel_brings_the_graph_of_the_embedding_model(wheel_environment: WheelEnvironment) -> None:
+    code = "from adapters.minilm.runtime import GRAPH, Runtime; print(GRAPH, len(Runtime().embed([[101, 7592, 102]])[0]))"
+    graph, dimensions = wheel_environment.run("python", "-c", code).splitlines()[-1].split(" ")
+    assert Path(graph).is_relative_to(wheel_environment.bin.parent.parent)
+    assert dimensions == "384"
 
 
 def test_a_server_of_the_wheel_serves_its_contract_and_stops(wheel_environment: WheelEnvironment, scratch: Path) -> None:

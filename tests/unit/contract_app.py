@@ -20,6 +20,7 @@ from homeport.http.middleware.access import Access
 from homeport.http.middleware.body_limit import BodyLimit
 from homeport.http.middleware.errors import Errors
 from homeport.http.middleware.guard import Guard
+from homeport.identity import Identity
 
 SCHEMES = {
     "apiKey": {"type": "http", "scheme": "bearer", "x-bearerInfoFunc": "homeport.http.credentials.bearer"},
@@ -93,6 +94,8 @@ class KnownCallers:
 
     async def refresh(self, principal: Any) -> Any:
         return principal
+
+    require = Identity.require
 
 
 def build(

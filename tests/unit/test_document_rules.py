@@ -29,7 +29,7 @@ SECURITY: dict[str, list[list[Json]]] = {
     "system": [[]],
 }
 FUNCTION_NAME = re.compile(
-    r"(create|decide|delete|get|list|ping|register|remove|request|reset|revoke|set|show|stream|sync|update)(_[a-z]+)*"
+    r"(cancel|create|decide|delete|get|list|ping|query|register|remove|request|reset|revoke|set|show|stream|sync|test|update|upsert)(_[a-z]+)*"
 )
 EDGE_STATUSES = {"400", "403", "413", "421", "500"}
 ERROR_SCHEMAS = {"admin": "Problem", "core": "CoreError", "local_apps": "LocalAppsError", "system": "Problem"}
@@ -370,6 +370,13 @@ def test_each_security_scheme_says_who_checks_it_and_by_which_rules() -> None:
         ("PATCH /activities/{id}", {"status": "anything", "result": None, "id": "x", "created_at": "now"}),
         ("POST /sdk/llm/chat", {"messages": [{"role": "user", "content": [{"type": "else", "n": 1}]}], "max_tokens": 1000, "x": None}),
         ("POST /sdk/llm/chat/stream", {"messages": [{"role": "user", "content": ""}], "model": "", "provider": "", "stream": True}),
+        (
+            "POST /sdk/llm/vectors/register",
+            {"provider": "pgvector", "config": {"databaseUrl": "postgresql://h/d", "tableName": None, "x": 1}},
+        ),
+        ("POST /sdk/llm/vectors/register", {"provider": "homeport", "config": None, "extra": 1}),
+        ("POST /sdk/llm/embed", {"input": ["Hello"], "provider": None, "model": None}),
+        ("POST /sdk/llm/embed", {"input": "Hello", "provider": "", "model": "", "dimensions": None, "encoding_format": "float"}),
     ],
 )
 def test_bodies_as_official_clients_send_them_are_valid(name: str, body: Json) -> None:
@@ -383,6 +390,14 @@ def test_bodies_as_official_clients_send_them_are_valid(name: str, body: Json) -
         ("POST /activities", {"raw_data": None}),
         ("PATCH /activities/{id}", {"status": "a\0b"}),
         ("POST /sdk/llm/chat", {"messages": []}),
+        ("POST /sdk/llm/vectors/register", {"provider": "chroma", "config": {}}),
+        ("POST /sdk/llm/vectors/register", {"provider": "pgvector", "config": {"databaseUrl": "postgresql://h/d\0", "tableName": "t"}}),
+        ("POST /sdk/llm/vectors/register", {"provider": "pgvector", "config": {"databaseUrl": "postgresql://h/d", "tableName": "a-b"}}),
+        ("POST /sdk/llm/embed", {"input": []}),
+        ("POST /sdk/llm/embed", {"input": ""}),
+        ("POST /sdk/llm/embed", {"input": ["a", ""]}),
+        ("POST /sdk/llm/embed", {"input": None}),
+        ("POST /sdk/llm/embed", {"input": "a", "dimensions": 0}),
         ("POST /admin/v1/api-keys", {"name": "x", "scopes": []}),
         ("POST /admin/v1/api-keys", {"name": "x", "key": "mine"}),
         ("POST /admin/v1/apps", {"name": " x"}),

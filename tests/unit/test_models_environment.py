@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from adapters.chat import Endpoint
-from adapters.model_catalog import is_chat_model, list_chat_models, load_catalog
+from adapters.model_catalog import ModelIds, by_role, known_models, load_catalog, role_of
 from homeport.errors import InvalidRequest
 from homeport.models.environment import KNOWN_PROVIDERS, read_environment, recognize_provider
 from homeport.models.providers import check_base_url, check_provider_name
@@ -66,25 +66,45 @@ def test_an_address_loses_only_the_slash_at_its_end() -> None:
     assert check_base_url("http://[::1]:8000") == "http://[::1]:8000"
 
 
-@pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a b", "a" * 64, "ünï"])
-def test_a_name_that_cannot_stand_before_a_slash_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "-a", "a b", "a" * 64, "ünï", "native"])
+def test_a_name_that_cannot_stand_before_a_slash_or_is_taken_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest):
         check_provider_name(name)
 
 
 def test_the_catalogue_is_there_and_knows_models_that_can_chat() -> None:
     catalog = load_catalog()
-    assert len(catalog.chat_models) > 50, "LiteLLM's list has moved: adapters.model_catalog.LIST_FILE"
+    assert len(catalog.models) > 50, "LiteLLM's list has moved: adapters.model_catalog.LIST_FILE"
     for kind in ("anthropic", "gemini", "cohere_chat", "openai", "together_ai"):
-        models = list_chat_models(kind)
+        models = known_models(kind).chat
         assert models
         assert not any(model.startswith(f"{kind}/") or "embed" in model for model in models)
-    assert list_chat_models("nobody") == []
+    assert known_models("nobody") == ModelIds()
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("openai", "text-embedding-3-small"),
+        ("gemini", "gemini-embedding-001"),
+        ("cohere_chat", "embed-v4.0"),
+        ("cohere", "embed-v4.0"),
+        ("mistral", "mistral-embed"),
+        ("voyage", "voyage-3-large"),
+        ("fireworks_ai", "nomic-ai/nomic-embed-text-v1.5"),
+    ],
+)
+def test_the_catalogue_knows_models_that_make_embeddings(kind: str, model: str) -> None:
+    models = known_models(kind)
+    assert model in models.embedding
+    assert model not in models.chat
 
 
 @pytest.mark.parametrize("known", [known for known in KNOWN_PROVIDERS if known.kind != "openai"], ids=lambda known: known.name)
 def test_the_usual_model_of_a_provider_is_one_that_it_has(known) -> None:  # type: ignore[no-untyped-def]
-    assert known.default_model in list_chat_models(known.kind)
+    models = known_models(known.kind)
+    assert known.default_model in models.chat
+    assert known.default_embedding_model is None or known.default_embedding_model in models.embedding
 
 
 def test_reading_the_catalogue_does_not_import_litellm() -> None:
@@ -94,21 +114,32 @@ def test_reading_the_catalogue_does_not_import_litellm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "can_chat"),
+    ("item", "role"),
     [
-        ({"id": "gpt-4o-mini"}, True),
-        ({"id": "text-embedding-3-small"}, False),
-        ({"id": "whisper-1"}, False),
-        ({"id": "gpt-image-1"}, False),
-        ({"id": "llama3.2:latest"}, True),
-        ({"id": "qwen2.5-7b-instruct"}, True),
-        ({"id": "nomic-embed-text:latest"}, False),
-        ({"id": "all-minilm"}, False),
-        ({"id": "any", "type": "embedding"}, False),
-        ({"id": "any", "type": "chat"}, True),
-        ({"id": "claude", "type": "model"}, True),
-        ({"id": "any", "capabilities": {"completion_chat": False}}, False),
+        ({"id": "gpt-4o-mini"}, "chat"),
+        ({"id": "text-embedding-3-small"}, "embedding"),
+        ({"id": "whisper-1"}, None),
+        ({"id": "gpt-image-1"}, None),
+        ({"id": "llama3.2:latest"}, "chat"),
+        ({"id": "qwen2.5-7b-instruct"}, "chat"),
+        ({"id": "nomic-embed-text:latest"}, "embedding"),
+        ({"id": "all-minilm"}, "embedding"),
+        ({"id": "any", "type": "embedding"}, "embedding"),
+        ({"id": "any", "type": "chat"}, "chat"),
+        ({"id": "claude", "type": "model"}, "chat"),
+        ({"id": "any", "type": "rerank"}, None),
+        ({"id": "any", "capabilities": {"completion_chat": False}}, None),
+        ({"id": "mistral-embed", "capabilities": {"completion_chat": False}}, "embedding"),
+        ({"id": "BAAI/bge-m3"}, "embedding"),
+        ({"id": "intfloat/multilingual-e5-large-instruct"}, "embedding"),
+        ({"id": "BAAI/bge-reranker-v2-m3"}, None),
+        ({"id": "qwen3-embedding:8b"}, "embedding"),
     ],
 )
-def test_models_that_cannot_chat_are_told_apart(item: dict[str, object], can_chat: bool) -> None:
-    assert is_chat_model(item) is can_chat
+def test_models_are_told_apart_by_what_they_do(item: dict[str, object], role: str | None) -> None:
+    assert role_of(item) == role
+
+
+def test_a_list_of_models_is_sorted_by_what_they_do_and_keeps_its_order() -> None:
+    names = ["llama3", "nomic-embed-text", "whisper-1", "qwen3", "bge-m3"]
+    assert by_role({"id": name} for name in names) == ModelIds(("llama3", "qwen3"), ("nomic-embed-text", "bge-m3"))

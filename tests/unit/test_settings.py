@@ -40,6 +40,15 @@ def test_everything_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatc
     assert "HOMEPORT_WORKERS: " in str(caught.value)
 
 
+def test_private_hosts_are_names_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().private_hosts == ()
+    monkeypatch.setenv("HOMEPORT_PRIVATE_HOSTS", "localhost, db.internal,10.0.0.0/8,[::1],fd00::/8")
+    assert load_settings().private_hosts == ("localhost", "db.internal", "10.0.0.0/8", "[::1]", "fd00::/8")
+    monkeypatch.setenv("HOMEPORT_PRIVATE_HOSTS", "localhost,10.0.0.0/33")
+    with pytest.raises(SettingsError, match=r"HOMEPORT_PRIVATE_HOSTS: .*10\.0\.0\.0/33"):
+        load_settings()
+
+
 def test_a_secret_may_be_given_as_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("a secret\n", encoding="utf-8")
     monkeypatch.setenv("HOMEPORT_SECRET_KEY_FILE", str(tmp_path / "key"))

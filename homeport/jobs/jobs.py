@@ -1,0 +1,141 @@
+"""Jobs for the rest of the program: put in, looked at, cancelled, and worked off in the background."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from sqlalchemy import RowMapping, func, insert, select, update
+
+from adapters.postgres import Database, Notifications, notify
+from homeport.errors import AppError, NotFound, TooManyRequests
+from homeport.ids import parse_uuid, uuid7
+from homeport.jobs.rows import FINISHED, IS_OPEN, JOBS_CHANNEL, PUBLIC, QUEUED, JobRows, is_one
+from homeport.jobs.worker import Run, Timing, Worker
+from homeport.tables import jobs
+
+CONCURRENCY = 2
+MAX_ATTEMPTS = 5
+MAX_OPEN = 100
+SWEEP_INTERVAL_S = 3600.0
+_CANCELLED = "cancelled "
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its owner may see it.
+
+    ``state`` is queued, running, completed, failed or cancelled. ``done`` of ``total`` is the progress (0 of 0 while that is unknown).
+    ``error`` is a sentence for people and ``error_code`` its stable code: why it failed, or while it waits to be tried again, why the last
+    attempt did.
+    """
+
+    id: UUID
+    kind: str
+    owner_id: UUID
+    state: str
+    done: int
+    total: int
+    result: Any
+    error: str | None
+    error_code: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    max_attempts: int
+    max_open: int
+
+
+class Jobs:
+    """The queue. Each owner sees its own jobs and no others: another's id is not found.
+
+    Any process may put jobs in; those that run ``run_worker`` carry them out, each job in one process at a time. A job whose process is
+    killed is started again by another one, so what a job does must be fit to be done twice.
+    """
+
+    def __init__(
+        self, database: Database, notifications: Notifications, *, timing: Timing | None = None, concurrency: int = CONCURRENCY
+    ) -> None:
+        self._database = database
+        self._rows = JobRows(database)
+        self._kinds: dict[str, _Kind] = {}
+        self._runs: dict[str, Run] = {}
+        self._worker = Worker(self._rows, self._runs, timing or Timing(), concurrency)
+        notifications.subscribe(JOBS_CHANNEL, self._hear)
+        notifications.on_gap(self._worker.wake)
+
+    def register(self, kind: str, run: Run, *, max_attempts: int = MAX_ATTEMPTS, max_open: int = MAX_OPEN) -> None:
+        """Have jobs of this kind done by ``run``. An owner has at most ``max_open`` of them waiting and running."""
+        self._kinds[kind] = _Kind(max_attempts, max_open)
+        self._runs[kind] = run
+
+    async def enqueue(self, kind: str, owner_id: UUID, payload: Mapping[str, Any], *, lane: str | None = None) -> Job:
+        """Put a job in. Those of an owner and kind in the same ``lane`` are done one after the other, in the order they came.
+
+        Raises TooManyRequests when the owner has too many of this kind waiting, KeyError for an unknown kind.
+        """
+        limits = self._kinds[kind]
+        is_open = (IS_OPEN, jobs.c.owner_id == owner_id, jobs.c.kind == kind)
+        values = {"id": uuid7(), "kind": kind, "owner_id": owner_id, "payload": payload, "max_attempts": limits.max_attempts}
+        values["lane"] = None if lane is None else f"{kind} {owner_id} {lane}"
+        async with self._database.transaction() as connection:
+            waiting = (await connection.execute(select(func.count()).where(*is_open))).scalar_one()
+            if waiting >= limits.max_open:
+                raise TooManyRequests(f"{waiting} such jobs are waiting already. Wait until some are done, or cancel them.")
+            job = Job(**(await connection.execute(insert(jobs).values(values).returning(*PUBLIC))).mappings().one())
+            await notify(connection, JOBS_CHANNEL, QUEUED)
+        return job
+
+    async def get(self, owner_id: UUID, job_id: str, *, kind: str | None = None) -> Job:
+        """One job, of this kind when one is given. Raises NotFound."""
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(select(*PUBLIC).where(is_one(owner_id, parse_uuid(job_id), kind)))
+            return _found(rows.mappings().one_or_none())
+
+    async def cancel(self, owner_id: UUID, job_id: str, *, kind: str | None = None) -> Job:
+        """Cancel a job that waits or runs, and return it; a finished one is returned as it is. Raises NotFound.
+
+        A running one stops a moment later, in whatever process it runs. What it has done until then stays done.
+        """
+        mine = is_one(owner_id, parse_uuid(job_id), kind)
+        cancelling = update(jobs).where(mine, IS_OPEN).values(FINISHED | {"state": "cancelled"}).returning(*PUBLIC)
+        async with self._database.transaction() as connection:
+            if (row := (await connection.execute(cancelling)).mappings().one_or_none()) is None:
+                return _found((await connection.execute(select(*PUBLIC).where(mine))).mappings().one_or_none())
+            await notify(connection, JOBS_CHANNEL, f"{_CANCELLED}{row['id']}")
+        return _found(row)
+
+    async def run_worker(self) -> None:
+        """Carry out jobs until cancelled; then those that run are given back, to be done by another process or after the next start."""
+        await self._worker.run()
+
+    async def run_sweeper(self) -> None:
+        """Once an hour, until cancelled, remove jobs that were finished seven days ago."""
+        while True:
+            try:
+                if count := await self._rows.remove_old():
+                    log.info("old jobs removed", count=count)
+            except AppError as error:
+                log.warning("old jobs could not be removed; trying again in an hour", reason=error.message)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    def _hear(self, payload: str) -> None:
+        self._worker.wake()  # also after a cancellation: it may let the next one in its lane begin
+        if payload.startswith(_CANCELLED) and (job_id := parse_uuid(payload.removeprefix(_CANCELLED))) is not None:
+            self._worker.stop_job(job_id)
+
+
+def _found(row: RowMapping | None) -> Job:
+    if row is None:
+        raise NotFound("There is no such job. Finished jobs are kept for seven days.")
+    return Job(**row)

@@ -1,0 +1,27 @@
+"""The rows of the bench. Each is one function that runs on its own and gives lines of the table."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.rows.chat import measure_chat, measure_chat_stream, measure_litellm_transport
+from tests.bench.rows.embeddings import measure_embedding
+from tests.bench.rows.http import measure_chat_validation, measure_last_operation, measure_ping, measure_upsert_validation
+from tests.bench.rows.start import measure_memory, measure_start
+from tests.bench.rows.vectors import measure_filter, measure_query, measure_upsert
+from tests.bench.table import Effort, Line
+
+ROWS: dict[str, Callable[[Path, Effort], list[Line]]] = {
+    "ping": measure_ping,
+    "chat-validation": measure_chat_validation,
+    "upsert-validation": measure_upsert_validation,
+    "last-operation": measure_last_operation,
+    "start": measure_start,
+    "memory": measure_memory,
+    "chat": measure_chat,
+    "chat-stream": measure_chat_stream,
+    "chat-litellm": measure_litellm_transport,
+    "vectors-upsert": measure_upsert,
+    "vectors-query": measure_query,
+    "vectors-filter": measure_filter,
+    "embedding": measure_embedding,
+}

@@ -32,8 +32,6 @@ CURSOR = re.compile(r"[A-Za-z0-9_-]{1,1000}")
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 FITTING = "three numbers"
-# Beyond it there is no room for the square of a number in single precision.
-LARGE = 1e12
 
 _validators: dict[str, Validator] = {}
 
@@ -90,11 +88,11 @@ def _with_a_question(body: Any) -> Any:
 
 
 def _is_vector(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(number) in (int, float) and abs(number) < LARGE for number in value)
+    return isinstance(value, list) and bool(value) and all(type(number) in (int, float) for number in value)
 
 
 def _fitting(vector: list[float]) -> list[float]:
-    return [vector[0], vector[-1], 1.0]
+    return [*(max(-1.0, min(1.0, number)) for number in (vector[0], vector[-1])), 1.0]
 
 
 def _without_most(values: Any, name: str, well_formed: re.Pattern[str]) -> Any:

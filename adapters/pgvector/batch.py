@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Pointer = Callable[[int], str]
 
+TEXT_OID = 25  # of PostgreSQL's type ``text``, the same everywhere
 MAX_DIMENSIONS = 16_000
 # pgvector indexes at most 2 000 dimensions in single precision, so longer vectors are kept in half precision.
 MAX_SINGLE_DIMENSIONS = 2_000
@@ -53,7 +54,7 @@ class VectorBatch:
     ids: list[str]
     dimensions: int
     packed: bytes = field(repr=False)
-    metadata: list[str] = field(repr=False)
+    metadata: list[bytes] = field(repr=False)
 
     @classmethod
     def pack(cls, records: Sequence[Mapping[str, Any]]) -> "VectorBatch":
@@ -66,16 +67,32 @@ class VectorBatch:
                 found = len(record["vector"])
                 raise _wrong(f"/vectors/{index}/vector", f"it has {found} numbers, and the first vector has {dimensions}")
         positions = {record["id"]: index for index, record in enumerate(records)}
-        kept = [records[index] for index in positions.values()]
-        order = list(positions.values())
+        # Sorted, so that two batches with the same ids wait for each other instead of for ever.
+        ids = sorted(positions)
+        order = [positions[id] for id in ids]
+        kept = [records[index] for index in order]
         packed = _pack([record["vector"] for record in kept], dimensions, lambda number: f"/vectors/{order[number]}/vector")
-        metadata = [dump_json(record.get("metadata") or {}).decode() for record in kept]
-        return cls(list(positions), dimensions, packed, metadata)
+        metadata = [dump_json(record.get("metadata") or {}) for record in kept]
+        return cls(ids, dimensions, packed, metadata)
 
-    def as_array(self, element_oid: int) -> bytes:
-        """The vectors as an array in PostgreSQL's binary form; ``element_oid`` is the type's number in that database."""
-        # One dimension, no nulls, the type of the elements, their number, the first one's index.
-        return struct.pack(">iiIii", 1, 0, element_oid, len(self.ids), 1) + self.packed
+    def as_arrays(self, element_oid: int) -> tuple[bytes, bytes, bytes]:
+        """The ids, the vectors and the metadata as arrays in PostgreSQL's binary form; ``element_oid`` is the number of the vectors' type
+        in that database."""
+        try:
+            ids = [id.encode() for id in self.ids]
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("An id holds half of a surrogate pair, which is no character and cannot be stored.") from error
+        count = len(ids)
+        return _array(TEXT_OID, count, _texts(ids)), _array(element_oid, count, self.packed), _array(TEXT_OID, count, _texts(self.metadata))
+
+
+def _array(element_oid: int, count: int, elements: bytes) -> bytes:
+    # One dimension, no nulls, the type of the elements, their number, the first one's index.
+    return struct.pack(">iiIii", 1, 0, element_oid, count, 1) + elements
+
+
+def _texts(texts: Sequence[bytes]) -> bytes:
+    return b"".join([part for text in texts for part in (len(text).to_bytes(4), text)])
 
 
 @lru_cache(maxsize=64)

@@ -53,11 +53,9 @@ class Statements:
         """)
         self.lock = compose("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         self.count = compose("SELECT count(*) FROM {table}")
-        # In the order of the ids, so that two batches with the same ids wait for each other instead of for ever.
         self.upsert = compose("""
             INSERT INTO {table} (id, embedding, metadata)
             SELECT id, embedding, metadata::jsonb FROM unnest(%s::text[], %s::{type}[], %s::text[]) AS new (id, embedding, metadata)
-            ORDER BY id COLLATE "C"
             ON CONFLICT (id) DO UPDATE SET embedding = excluded.embedding, metadata = excluded.metadata
         """)
         self.nearest = compose("SELECT id, {distance}, metadata FROM {table} ORDER BY 2 LIMIT %s")

@@ -122,7 +122,7 @@ class VectorStore:
                 known = await self._create(owner, workspace, batch.dimensions, embedding)
             if embedding is not None and (known.embedding is None or known.embedding.model != embedding.model):
                 await self._note_embedding(owner, workspace, embedding)
-            values = (batch.ids, BinaryParameter(batch.as_array(known.statements.element_oid)), batch.metadata)
+            values = [BinaryParameter(array) for array in batch.as_arrays(known.statements.element_oid)]
             async with self.database.autocommit() as connection:
                 await connection.execute(known.statements.upsert, values)
             return known.statements

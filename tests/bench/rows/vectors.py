@@ -46,7 +46,8 @@ def measure_upsert(folder: Path, effort: Effort) -> list[Line]:
     np.save(file, vectors[: batches * BATCH])
     parts = [_records(vectors, start) for start in range(0, len(vectors), BATCH)]
     rates: dict[str, list[float]] = defaultdict(list)
-    with running_homeport(folder) as homeport, running_caller() as caller, _bare_sql(homeport.data_dir) as bare:
+    # On all cores, as the COPY is: its client has one and PostgreSQL the other.
+    with running_homeport(folder, core=None) as homeport, running_caller() as caller, _bare_sql(homeport.data_dir) as bare:
         for round_ in range(effort.rounds):
             # The last batch comes before the clock runs, and makes the workspace; the others hold ids that are not there yet.
             bodies = [f'{{"workspaceId": "upsert-{round_}", "vectors": {part}}}' for part in parts]

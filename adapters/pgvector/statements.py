@@ -45,8 +45,8 @@ class Statements:
             "gin": Identifier(self.table + METADATA_SUFFIX),
         }
 
-        def compose(statement: LiteralString) -> Composed:
-            return SQL(statement).format(**names)
+        def compose(statement: LiteralString) -> bytes:
+            return SQL(statement).format(**names).as_bytes()
 
         self.create = compose("""
             CREATE TABLE {table} (id text COLLATE "C" PRIMARY KEY, embedding {sized} NOT NULL, metadata jsonb NOT NULL)

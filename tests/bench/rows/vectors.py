@@ -59,6 +59,7 @@ def measure_upsert(folder: Path, effort: Effort) -> list[Line]:
     what = f"upsert of {BATCH} x 384, new ids, over HTTP against a binary COPY for each {BATCH} rows into a table without index"
     beside = {
         "/bench/upsert": "beside it, the same bodies up to the database",
+        "from lists": f"beside it, a COPY for each {BATCH} rows from lists of numbers, by pgvector's own package",
         "with key": f"beside it, a COPY for each {BATCH} rows into a table with a primary key",
         "at once": f"beside it, one COPY of all {batches * BATCH:,} rows",
     }

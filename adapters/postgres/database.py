@@ -29,9 +29,9 @@ RECONNECT_EVERY_S = 0.1
 OLDEST_SERVER = 14
 # 0.8 brought scans of an index that go on until enough rows match a filter.
 OLDEST_VECTOR = (0, 8)
-# How every connection searches vector indexes. With 200 candidates a search finds at least 99 of 100 of the nearest ten (the bench
+# How every connection searches vector indexes. With 150 candidates a search finds at least 99 of 100 of the nearest ten (the bench
 # measures it); where more are asked for, or a filter leaves too few of them, it goes on until there are enough.
-VECTOR_SEARCH = "SET hnsw.ef_search = 200; SET hnsw.iterative_scan = strict_order"
+VECTOR_SEARCH = "SET hnsw.ef_search = 150; SET hnsw.iterative_scan = strict_order"
 
 log = structlog.get_logger(__name__)
 

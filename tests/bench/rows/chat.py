@@ -70,7 +70,7 @@ def measure_litellm_transport(folder: Path, effort: Effort) -> list[Line]:
     """A chat through the LiteLLM transport, for providers of other protocols: what Homeport adds to LiteLLM in process."""
     kind = "hosted_vllm"
     with _stand_in(folder) as upstream, running_homeport(folder) as homeport, running_caller() as caller:
-        homeport.command("models", "add", "bench-litellm", "--kind", kind, "--base-url", upstream, *_model_options(), "--quiet")
+        homeport.add_provider("bench-litellm", "--kind", kind, "--base-url", upstream, *_model_options())
         calls = _calls(_homeport_peer(homeport, "bench-litellm"), "chat", count=effort.calls)
         arguments = (upstream, f"{kind}/echo", json.dumps(chat_body()["messages"]))
         with running_worker("tests.bench.peers.litellm_calls", *arguments, core=SERVER_CORE) as in_process:
@@ -128,7 +128,7 @@ def _running_peers(folder: Path) -> Iterator[tuple[dict[str, Peer], Caller]]:
         _proxy(folder, upstream) as proxy,
         running_caller() as caller,
     ):
-        homeport.command("models", "add", "bench", "--base-url", upstream, *_model_options(), "--quiet")
+        homeport.add_provider("bench", "--base-url", upstream, *_model_options())
         peers = {"homeport": _homeport_peer(homeport, "bench"), "proxy": proxy, "bare": _openai_peer(upstream, "unused")}
         yield peers, caller
 

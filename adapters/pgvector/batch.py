@@ -1,6 +1,6 @@
 """Vectors as clients send them, checked and packed the way PostgreSQL reads them.
 
-A whole batch travels as one binary array in one statement: it costs the server no temporary table and no second round trip, which is
+A whole batch travels as binary arrays in one statement: it costs the server no temporary table and no second round trip, which is
 what a COPY into a staging table costs (1 ms for 100 rows).
 """
 

@@ -67,7 +67,8 @@ class IndexKeeper:
         try:
             await self._store.drop_orphans()
             for statements in await self._store.large_namespaces(self._indexed_rows):
-                self._add(self._store, statements)
+                if statements.table not in self._store.unindexed.done:
+                    self._add(self._store, statements)
         except AppError as error:
             log.warning("the vector indexes could not be looked at; trying again later", reason=error.message)
 

@@ -174,12 +174,12 @@ def remove(
     name: AppName,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove an app with its activities, grants and requests. Its folder is moved aside, not deleted."""
+    """Remove an app with its activities, vectors, grants and requests. Its folder is moved aside, not deleted."""
     if not yes:
         if not sys.stdin.isatty():
-            end(f"This removes the app and all its activities. To confirm: homeport apps remove {quote(name)} --yes")
+            end(f"This removes the app and all its activities and vectors. To confirm: homeport apps remove {quote(name)} --yes")
         found = with_home(lambda home: find_app(home, name))
-        typer.confirm(f"Remove the app '{found.name}' ({found.slug}) with all its activities and grants?", abort=True)
+        typer.confirm(f"Remove the app '{found.name}' ({found.slug}) with all its activities, vectors and grants?", abort=True)
 
     async def work(home: "Home") -> "App":
         return await home.apps.remove(str((await find_app(home, name)).id))

@@ -1,4 +1,4 @@
-"""Chat and embeddings with every provider that does not speak OpenAI's protocol, through LiteLLM.
+"""Chat, embeddings and speech with every provider that does not speak OpenAI's protocol, through LiteLLM.
 
 LiteLLM takes seconds and some 190 MB to import, so it is imported at first use or by ``warm``, in a thread. Its exceptions do not tell
 reliably what happened (a refused connection is a 500, a 401 a BadRequestError), but the chain of causes below them does: it is
@@ -6,9 +6,11 @@ read down to the HTTP client's own exception, and the errors are those of ``adap
 """
 
 import asyncio
+import binascii
 import importlib
 import os
 import warnings
+from base64 import b64decode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from json import JSONDecodeError
 from logging import CRITICAL, getLogger
@@ -19,6 +21,8 @@ from typing import Any
 import httpx
 import structlog
 
+from adapters.audio.encoded import EncodedAudio
+from adapters.audio.pcm import Pcm
 from adapters.chat import (
     CONVERSATION,
     HEARTBEAT_S,
@@ -40,12 +44,16 @@ from adapters.chat import (
 from adapters.embedding import A_TEXT, EmbeddingRequest, EmbeddingResult
 from adapters.model_catalog import ModelIds, known_models
 from adapters.openai_wire import text_of, vectors_of
+from adapters.speech import NOT_AUDIO, THE_TEXT, SpeechRequest, SpeechResult, audio_of, samples_of
 from homeport.errors import AppError, Unavailable
 
 log = structlog.get_logger(__name__)
 
 # Before the import: no fetching of price lists, no reading of a .env file in the working directory, no debug output.
 ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "CRITICAL"}
+# What is asked for where WAV cannot be: samples without a header, of a rate that every account may have.
+SAMPLE_FORMATS = {"elevenlabs": ("pcm_24000", 24_000)}
+GEMINI_RATE = 24_000
 GRACE_S = 5.0  # LiteLLM's own time limit is this much later than ours, so that ours decides
 
 _import_lock = Lock()
@@ -118,6 +126,38 @@ class LiteLLM:
         if not usage.total_tokens:  # LiteLLM counts nothing where the provider did not count
             usage = Usage()
         return EmbeddingResult(vectors, endpoint.provider, request.model, usage, perf_counter() - started)
+
+    async def speak(self, endpoint: Endpoint, request: SpeechRequest) -> SpeechResult:
+        """Ask, and wait for the whole of it."""
+        await self.warm()
+        started = perf_counter()
+        speak = self._speak_by_chat if "gemini" in f"{endpoint.kind}/{request.model}" else self._speak
+        audio, usage = await speak(endpoint, request, request.timeout_s or self._chat_timeout_s)
+        return SpeechResult(audio, endpoint.provider, request.model, usage, perf_counter() - started)
+
+    async def _speak(self, endpoint: Endpoint, request: SpeechRequest, timeout_s: float) -> tuple[Pcm | EncodedAudio, Usage]:
+        sample_format, rate = SAMPLE_FORMATS.get(endpoint.kind, ("wav", 0))
+        options = {"input": request.text, "voice": request.voice, "response_format": sample_format, "speed": request.speed}
+        answer = await self._call(self._package.aspeech, endpoint, request.model, timeout_s, THE_TEXT, **options)
+        media_type = answer.response.headers.get("content-type", "")
+        if media_type.startswith(("text/", "application/json")):  # anything can be read as samples
+            raise bad_answer(endpoint, NOT_AUDIO, media_type)
+        return samples_of(endpoint, answer.content, rate) if rate else audio_of(endpoint, answer.content), Usage()
+
+    async def _speak_by_chat(self, endpoint: Endpoint, request: SpeechRequest, timeout_s: float) -> tuple[Pcm | EncodedAudio, Usage]:
+        """Gemini speaks in a chat. LiteLLM's own way there asks it twice, blocks a thread, and knows no address and no time limit."""
+        options = {
+            "messages": [{"role": "user", "content": request.text}],
+            "modalities": ["audio"],
+            "audio": {"voice": request.voice, "format": "pcm16"},
+        }
+        answer = await self._call(self._package.acompletion, endpoint, request.model, timeout_s, THE_TEXT, **options)
+        audio = getattr(answer.choices[0].message, "audio", None) if answer is not None and answer.choices else None
+        try:
+            samples = b64decode(audio.data) if audio is not None else b""
+        except binascii.Error as error:
+            raise bad_answer(endpoint, NOT_AUDIO, error) from error
+        return samples_of(endpoint, samples, GEMINI_RATE), Usage.of(answer.get("usage"))
 
     async def list_models(self, endpoint: Endpoint) -> ModelIds:
         """The models that LiteLLM knows of this provider; the provider itself is not asked."""
@@ -269,8 +309,8 @@ def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float, wh
         if isinstance(cause, JSONDecodeError):
             return bad_answer(endpoint, "answered with something that is not JSON", cause)
     status = getattr(error, "status_code", None)
-    # A 500 that no answer brought is LiteLLM's own failure to understand one.
-    if isinstance(status, int) and status >= 400 and status != 500 and type(error).__name__ != "MidStreamFallbackError":
+    # A 500 that no answer brought is LiteLLM's own failure to understand one, and with Gemini a 422.
+    if isinstance(status, int) and status >= 400 and status not in {422, 500} and type(error).__name__ != "MidStreamFallbackError":
         return refused(endpoint, model, status, reason=error, what=what)
     return bad_answer(endpoint, "reported an error instead of an answer", error)
 

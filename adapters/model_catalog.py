@@ -13,10 +13,11 @@ import orjson
 
 LIST_FILE = "model_prices_and_context_window_backup.json"
 
-Role = Literal["chat", "embedding"]
+Role = Literal["chat", "embedding", "speech"]
 
-# Names of models for those that the list does not know: what turns texts into vectors, and what does neither that nor chat.
+# Names of models for those that the list does not know: what turns texts into vectors, what speaks, and what does neither that nor chat.
 EMBEDDING = re.compile(r"embed|minilm|mpnet|\bbge-|\bgte-|\be5-|\bvoyage-|\buae-", re.IGNORECASE)
+SPEECH = re.compile(r"\btts|[-_]tts|kokoro|orpheus|\beleven_", re.IGNORECASE)
 OTHER_KINDS = re.compile(
     r"rerank|moderation|whisper|transcri|\btts|-tts|audio|realtime|dall-e|image|sora|veo-|imagen|"
     r"babbage-|davinci-|turbo-instruct|guard",
@@ -31,10 +32,12 @@ class ModelIds(NamedTuple):
 
     chat: tuple[str, ...] = ()
     embedding: tuple[str, ...] = ()
+    speech: tuple[str, ...] = ()
 
     def of(self, role: Role) -> tuple[str, ...]:
         """Those that do this."""
-        return self.chat if role == "chat" else self.embedding
+        ids: tuple[str, ...] = getattr(self, role)
+        return ids
 
 
 class Price(NamedTuple):
@@ -61,7 +64,7 @@ def load_catalog() -> Catalog:
         return Catalog({}, {}, {})
     today = date.today().isoformat()
     modes: dict[str, dict[str, str]] = {}
-    models: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    models: dict[str, dict[Role, list[str]]] = {}
     prices: dict[tuple[str, str], tuple[float, float]] = {}
     for key, entry in orjson.loads(path.read_bytes()).items():
         listed_as, mode = str(entry.get("litellm_provider")), entry.get("mode")
@@ -73,9 +76,11 @@ def load_catalog() -> Catalog:
         if isinstance(price := entry.get("input_cost_per_token"), int | float):
             prices[provider, name] = (price, entry.get("output_cost_per_token") or 0)
         is_retired = str(entry.get("deprecation_date") or "9999") < today
-        if not is_retired and _is_what_it_says(key, mode):
-            models.setdefault(provider, ({}, {}))[mode == "embedding"][name] = None
-    return Catalog({provider: ModelIds(*map(tuple, ids)) for provider, ids in models.items()}, modes, prices)
+        role = _ROLES.get(mode)
+        if role and not is_retired and _is_what_it_says(key, role):
+            models.setdefault(provider, {}).setdefault(role, []).append(name)
+    ids = {provider: {role: tuple(dict.fromkeys(names)) for role, names in roles.items()} for provider, roles in models.items()}
+    return Catalog({provider: ModelIds(**roles) for provider, roles in ids.items()}, modes, prices)
 
 
 def known_models(kind: str) -> ModelIds:
@@ -97,30 +102,40 @@ def role_of(item: Mapping[str, Any], kind: str = "openai") -> Role | None:
     name = str(item["id"])
     capabilities = item.get("capabilities")
     if isinstance(capabilities, Mapping) and "completion_chat" in capabilities:  # Mistral
-        return "chat" if capabilities["completion_chat"] else _embedding_by_name(name)
+        return "chat" if capabilities["completion_chat"] else _role_by_name(name)
     if isinstance(item.get("type"), str) and item["type"] != "model":  # Together
         return _ROLES.get(item["type"])
     mode = load_catalog().modes.get(kind, {}).get(name)
     if mode:
         return _ROLES.get(mode)
-    return _embedding_by_name(name) or (None if OTHER_KINDS.search(name) else "chat")
+    return _role_by_name(name) or (None if OTHER_KINDS.search(name) else "chat")
 
 
 def by_role(items: Iterable[Mapping[str, Any]], kind: str = "openai") -> ModelIds:
     """The ids of these models by what they do, in their order; those that do something else are left out."""
     roles = [(str(item["id"]), role_of(item, kind)) for item in items]
-    return ModelIds(tuple(name for name, role in roles if role == "chat"), tuple(name for name, role in roles if role == "embedding"))
+    return ModelIds(*(tuple(name for name, role in roles if role == wanted) for wanted in ModelIds._fields))
 
 
-_ROLES: Mapping[str, Role] = {"chat": "chat", "language": "chat", "code": "chat", "embedding": "embedding", "embeddings": "embedding"}
+_ROLES: Mapping[str, Role] = {
+    "chat": "chat",
+    "language": "chat",
+    "code": "chat",
+    "embedding": "embedding",
+    "embeddings": "embedding",
+    "audio_speech": "speech",
+}
 
 
-def _embedding_by_name(name: str) -> Role | None:
+def _role_by_name(name: str) -> Role | None:
+    """What is no chat by its name; None where the name does not tell."""
+    if SPEECH.search(name):
+        return "speech"
     return "embedding" if EMBEDDING.search(name) and "rerank" not in name.lower() else None
 
 
-def _is_what_it_says(key: str, mode: str) -> bool:
-    """Whether a listed model can be offered: not one that a user tuned, not a chat model that only hears or draws."""
-    if mode == "embedding":
-        return True
-    return mode == "chat" and not (OTHER_KINDS.search(key) or EMBEDDING.search(key) or key.startswith("ft:"))
+def _is_what_it_says(key: str, role: Role) -> bool:
+    """Whether a listed model can be offered: not one that a user tuned, not a chat model that only hears or draws, no music."""
+    if role == "speech":
+        return "lyria" not in key
+    return role == "embedding" or not (OTHER_KINDS.search(key) or EMBEDDING.search(key) or key.startswith("ft:"))

@@ -1,4 +1,4 @@
-"""Chat and embeddings with whatever speaks OpenAI's protocol (OpenAI, Groq, Ollama, vLLM, LM Studio, …), directly over aiohttp.
+"""Chat, embeddings and speech with whatever speaks OpenAI's protocol (OpenAI, Groq, Ollama, vLLM, LM Studio, …), directly over aiohttp.
 
 One connection pool per process. Redirects are not followed, because they would carry the key elsewhere; answers are bounded in
 size and time; whatever goes wrong leaves as one of the errors of ``adapters.chat``.
@@ -38,6 +38,7 @@ from adapters.openai_wire import (
     StreamedAnswer,
     build_embedding_payload,
     build_payload,
+    build_speech_payload,
     content_of,
     model_ids_of,
     option_to_leave_out,
@@ -46,6 +47,7 @@ from adapters.openai_wire import (
     refusal_error,
     vectors_of,
 )
+from adapters.speech import THE_TEXT, SpeechRequest, SpeechResult, audio_of
 from adapters.sse import EventParser, EventTooLarge, ServerSentEvent
 
 CONNECT_TIMEOUT_S = 5.0
@@ -108,6 +110,14 @@ class OpenAIProtocol:
         answer = parse_answer(endpoint, request.model, body)
         vectors = vectors_of(endpoint, answer.get("data"), len(request.texts))
         return EmbeddingResult(vectors, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
+
+    async def speak(self, endpoint: Endpoint, request: SpeechRequest) -> SpeechResult:
+        """Ask, and wait for the whole of it."""
+        started = perf_counter()
+        payload = orjson.dumps(build_speech_payload(request))
+        timeout_s = request.timeout_s or self._chat_timeout_s
+        body = await self._fetch(endpoint, "POST", "/audio/speech", timeout_s, payload, model=request.model, what=THE_TEXT)
+        return SpeechResult(audio_of(endpoint, body), endpoint.provider, request.model, Usage(), perf_counter() - started)
 
     async def list_models(self, endpoint: Endpoint) -> ModelIds:
         """The ids of the provider's models, in its order."""

@@ -11,6 +11,7 @@ import orjson
 from adapters.chat import CONVERSATION, ChatRequest, Endpoint, Usage, bad_answer, refused
 from adapters.embedding import EmbeddingRequest
 from adapters.model_catalog import ModelIds, by_role
+from adapters.speech import SpeechRequest
 from adapters.sse import ServerSentEvent
 from homeport.errors import AppError
 
@@ -36,6 +37,14 @@ def build_embedding_payload(request: EmbeddingRequest) -> dict[str, Any]:
     payload: dict[str, Any] = {"model": request.model, "input": request.texts}
     if request.dimensions is not None:
         payload["dimensions"] = request.dimensions
+    return payload
+
+
+def build_speech_payload(request: SpeechRequest) -> dict[str, Any]:
+    """The body to post for speech, as WAV: its header says what it is, and no other format is known to all."""
+    payload: dict[str, Any] = {"model": request.model, "input": request.text, "voice": request.voice, "response_format": "wav"}
+    if request.speed is not None:
+        payload["speed"] = request.speed
     return payload
 
 

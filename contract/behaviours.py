@@ -6,6 +6,7 @@ import orjson
 
 from contract.embedders import EMBEDDERS, embed
 from contract.exchange import FOREVER_S, Behaviour, Cut, Exchange
+from contract.speakers import SPEAKERS, speak, wav_of
 
 
 def last_user_text(request: dict[str, Any]) -> str:
@@ -47,6 +48,8 @@ def _chunk(exchange: Exchange, delta: dict[str, Any], finish_reason: str | None 
 async def _say(exchange: Exchange, tokens: list[str], *, after_s: float = 0) -> None:
     if exchange.is_embedding:
         return await embed(exchange)
+    if exchange.is_speech:
+        return await speak(exchange)
     if not exchange.is_stream:
         return await exchange.answer(200, _completion(exchange, tokens))
     await exchange.start(200, "text/event-stream")
@@ -67,6 +70,9 @@ async def _begin(exchange: Exchange) -> None:
     if exchange.is_stream:
         await exchange.start(200, "text/event-stream")
         await exchange.send(_chunk(exchange, {"role": "assistant", "content": "Once"}))
+    elif exchange.is_speech:
+        await exchange.start(200, "audio/wav")
+        await exchange.send(wav_of("Once")[:1000])
     else:
         await exchange.send_head_of_json()
 
@@ -222,7 +228,8 @@ UNKNOWN = BEHAVIOURS["404"]
 
 def find_behaviour(exchange: Exchange) -> Behaviour:
     """What the model that was asked does; one that there is not is refused as unknown."""
+    others = EMBEDDERS if exchange.is_embedding else SPEAKERS if exchange.is_speech else {}
     for name in (exchange.model, exchange.model.partition("-")[0]):
-        if found := BEHAVIOURS.get(name) or (EMBEDDERS.get(name) if exchange.is_embedding else None):
+        if found := BEHAVIOURS.get(name) or others.get(name):
             return found
     return UNKNOWN

@@ -8,6 +8,7 @@ import httpx
 import orjson
 
 from contract.server import RunningServer
+from contract.tool_hooks import SERVER, SPARE_SERVERS, STAND_IN
 
 DEVELOPER = "developer"
 APP = "app"
@@ -30,8 +31,8 @@ class Callers:
 
 
 def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Callers:
-    """Register the apps, grant the one of them what there is to grant, leave a permission request for a person to decide, and add a
-    provider with limits."""
+    """Register the apps, grant the one of them what there is to grant, leave a permission request for a person to decide, add a
+    provider with limits, and MCP servers that give tools."""
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.key}"}, timeout=TIMEOUT_S, trust_env=False) as http:
         document = _send(http, "GET", "/openapi.json")
         operations = [operation for item in document["paths"].values() for operation in item.values()]
@@ -44,6 +45,9 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
         _send(http, "POST", "/admin/v1/model-providers", {"name": SPARE_PROVIDER, "base_url": upstream_url})
         for query in ("", "?model=qwen3-8b"):
             _send(http, "PUT", f"/admin/v1/model-providers/{SPARE_PROVIDER}/limits{query}", {"retries": 0})
+        for name in (SERVER, *SPARE_SERVERS):
+            _send(http, "POST", "/admin/v1/mcp-servers", {"name": name, **STAND_IN})
+        _send(http, "PUT", "/admin/v1/tool-rules", {"subject": "everybody", "server": SERVER, "decision": "allow"})
         (key,) = _send(http, "GET", "/admin/v1/api-keys")["items"]
     headers = {
         DEVELOPER: {"name": "Authorization", "value": f"Bearer {server.key}"},

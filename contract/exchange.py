@@ -23,9 +23,10 @@ class Exchange:
 
     def __init__(self, request: dict[str, Any], receive: Receive, send: Send) -> None:
         self.request = request
-        self.model = str(request.get("model"))
+        self.model = str(request.get("model", request.get("model_id")))
         self.is_stream = bool(request.get("stream"))
-        self.is_embedding = "input" in request
+        self.is_speech = bool(request.keys() & {"voice", "voice_id", "text", "contents"})
+        self.is_embedding = "input" in request and not self.is_speech
         self._receive = receive
         self._send = send
 

@@ -20,13 +20,25 @@ class Exclusion:
 EMBEDDING = "local_apps.llm.create_embedding"
 MODELS = ("local_apps.llm.create_chat", "local_apps.llm.stream_chat", EMBEDDING)
 VECTORS = ("local_apps.vectors.upsert_vectors", "local_apps.vectors.query_vectors")
+SPEECH = ("local_apps.tts.create_speech", "local_apps.tts.stream_speech")
+TRANSCRIBE, LISTEN = "local_apps.stt.transcribe_audio", "local_apps.stt.listen"
+TOOLS = (
+    "admin.mcp_servers.approve_tools",
+    "admin.mcp_servers.list_tools",
+    "local_apps.mcp.execute_tool",
+    "local_apps.mcp.list_tools",
+)
 PAGES = (
     "admin.api_keys.list_api_keys",
     "admin.apps.list_apps",
+    "admin.events.list_events",
     "admin.grants.list_grants",
+    "admin.mcp_servers.list_servers",
+    "admin.mcp_servers.list_tools",
     "admin.models.list_limits",
     "admin.models.list_providers",
     "admin.permission_requests.list_permission_requests",
+    "admin.tools.list_rules",
 )
 
 EXCLUSIONS = (
@@ -152,6 +164,86 @@ EXCLUSIONS = (
         ("local_apps.ingest.create_ingest",),
         "The overlap must be 0 to half of the chunk's size",
         "how much may be repeated depends on the size of a chunk; a schema cannot compare two numbers",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("system.mcp.send_message",),
+        '"jsonrpc":"2.0"',
+        "what a message needs depends on the version of MCP that it speaks; the protocol says that, with errors of its own",
+    ),
+    *(
+        Exclusion("positive_data_acceptance", SPEECH, text, "which voices there are is known to the server, not to the document")
+        for text in ('"code":"INVALID_PROVIDER"', '"code":"INVALID_VOICE"', '"code":"INVALID_LANGUAGE"')
+    ),
+    Exclusion(
+        "not_a_server_error",
+        SPEECH,
+        '"code":"PROVIDER_UNAVAILABLE"',
+        "an engine that is not installed or has no voice is told apart from one that there is not, with what to do (503)",
+    ),
+    *(
+        Exclusion(
+            "positive_data_acceptance",
+            (TRANSCRIBE, LISTEN),
+            text,
+            "what can listen on a machine is known to the server, not to the document",
+        )
+        for text in ('"code":"INVALID_PROVIDER"', '"code":"INVALID_MODEL"', '"code":"INVALID_LANGUAGE"')
+    ),
+    *(
+        Exclusion("positive_data_acceptance", (TRANSCRIBE,), text, "which bytes are a sound, no schema can say")
+        for text in ("The audio ", "this is not base64")
+    ),
+    Exclusion(
+        "not_a_server_error",
+        (TRANSCRIBE, LISTEN),
+        "homeport speech pull",
+        "a model that is not here yet is told apart from one that there is not, with how to fetch it (503)",
+    ),
+    Exclusion(
+        "not_a_server_error",
+        (LISTEN,),
+        '"code":"MICROPHONE_UNAVAILABLE"',
+        "most machines that run this have no microphone, and this is how the server has to tell it (503)",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("local_apps.mcp.execute_tool",),
+        "body/arguments: ",
+        "which arguments a tool takes is known to the server that gives it, not to the document",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("admin.mcp_servers.import_servers",),
+        "The file ",
+        "what a file of servers looks like, a schema of a text cannot say",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("admin.mcp_servers.update_server",),
+        "An MCP server with the transport",
+        "a program has other fields than an address; what the server is, the request does not tell",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("admin.mcp_servers.register_server", "admin.mcp_servers.update_server"),
+        "is not a header that can be set",
+        "a few names are taken for good; a pattern that leaves them out would hide what the others are",
+    ),
+    Exclusion(
+        "positive_data_acceptance",
+        ("admin.tools.set_rule",),
+        "names its server, too",
+        "a tool belongs to a server; that one field needs another one, OpenAPI 3.0 can hardly say",
+    ),
+    *(
+        Exclusion(
+            "not_a_server_error",
+            TOOLS,
+            f'"code":"{code}"',
+            "a server that the run has registered leads nowhere, and this is how it has to be told (503)",
+        )
+        for code in ("MCP_SERVER_UNAVAILABLE", "mcp-server-unavailable")
     ),
     Exclusion(
         "use_after_free",

@@ -2,7 +2,8 @@
 
 ``python -m contract.upstream --port 0`` prints its base URL and serves until it is stopped. The model's name chooses what happens
 (``BEHAVIOURS``); a number after a dash is its argument: ``slow-0.2`` waits 0.2 seconds, ``long-50`` answers with 50 tokens. Each of them
-can be asked for embeddings, too; those that do nothing else are in ``EMBEDDERS``: ``embed-384`` makes vectors of 384 numbers.
+can be asked for embeddings or speech, too; those that do nothing else are in ``EMBEDDERS`` and ``SPEAKERS``: ``embed-384`` makes vectors
+of 384 numbers. Speech can also be asked for as Azure, ElevenLabs, Gemini and Mistral have it.
 ``/fault/<model>/v1`` is a base URL whose list of models misbehaves in the same way. ``GET /stand-in/state`` tells how many requests are
 open, finished and cancelled (the client left before the end), how many were open at once, and the last request; ``DELETE`` starts the
 counting afresh.
@@ -29,26 +30,29 @@ from starlette.types import Receive, Scope, Send
 from contract.behaviours import BEHAVIOURS, echo, echo_of, find_behaviour
 from contract.embedders import EMBEDDERS, vector_of
 from contract.exchange import ClientLeft, Cut, Exchange
+from contract.speakers import SPEAKERS, spoken_s
 
-OTHER_MODELS = ("text-embedding-3-small", "whisper-1")
+OTHER_MODELS = ("text-embedding-3-small", "tts-1", "whisper-1")
 
 __all__ = [
     "BEHAVIOURS",
     "EMBEDDERS",
     "OTHER_MODELS",
+    "SPEAKERS",
     "RunningUpstream",
     "State",
     "create_app",
     "echo",
     "echo_of",
     "serve_in_thread",
+    "spoken_s",
     "vector_of",
 ]
 
 
 @dataclass(slots=True)
 class State:
-    """What has happened to requests for chats and embeddings so far."""
+    """What has happened to requests for chats, embeddings and speech so far."""
 
     open: int = 0
     most_open: int = 0
@@ -72,14 +76,15 @@ class State:
 class Calls:
     """``POST`` to a model as an ASGI application, so that a client that leaves is noticed and a connection can be cut."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *names_in_path: str) -> None:
         self._state = state
+        self._names_in_path = names_in_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
         while (message := await receive()).get("more_body"):
             body += message["body"]
-        request = orjson.loads(body + message.get("body", b""))
+        request = {**orjson.loads(body + message.get("body", b"")), **self._told_by(scope["path_params"])}
         state = self._state
         state.last_request = request
         state.last_headers = {name.decode(): value.decode() for name, value in scope["headers"]}
@@ -96,16 +101,22 @@ class Calls:
         finally:
             state.open -= 1
 
+    def _told_by(self, path: dict[str, str]) -> dict[str, str]:
+        """What other protocols name in the address: Gemini the model, ElevenLabs the voice."""
+        return {name: value for name, value in path.items() if name in self._names_in_path}
+
 
 class Models:
-    """``GET /v1/models``: the behaviours' names, and two models that cannot chat."""
+    """``GET /v1/models``: the behaviours' names, and some models that cannot chat. Below a model that only speaks: that one alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        names = [*BEHAVIOURS, *OTHER_MODELS]
+        model = scope["path_params"].get("model", "")
+        is_voice = model.partition("-")[0] in SPEAKERS
+        names = [model] if is_voice else [*BEHAVIOURS, *OTHER_MODELS]
         value = {"object": "list", "data": [{"id": name, "object": "model", "created": 0, "owned_by": "stand-in"} for name in names]}
-        exchange = Exchange({"model": scope["path_params"].get("model", "")}, receive, send)
+        exchange = Exchange({"model": model}, receive, send)
         try:
-            await (find_behaviour(exchange)(exchange) if exchange.model else exchange.answer(200, value))
+            await (find_behaviour(exchange)(exchange) if model and not is_voice else exchange.answer(200, value))
         except (ClientLeft, Cut):
             return
 
@@ -123,10 +134,15 @@ def create_app(state: State | None = None) -> Starlette:
         routes=[
             Route("/v1/chat/completions", Calls(counted), methods=["POST"]),
             Route("/v1/embeddings", Calls(counted), methods=["POST"]),
+            Route("/v1/audio/speech", Calls(counted), methods=["POST"]),
+            Route("/v1/text-to-speech/{voice}", Calls(counted, "voice"), methods=["POST"]),
+            Route("/openai/deployments/{model}/audio/speech", Calls(counted), methods=["POST"]),
+            Route("/v1/models/{model}:generateContent", Calls(counted, "model"), methods=["POST"]),
             Route("/v1/models", Models()),
             Route("/fault/{model}/v1/models", Models()),
             Route("/fault/{model}/v1/chat/completions", Calls(counted), methods=["POST"]),
             Route("/fault/{model}/v1/embeddings", Calls(counted), methods=["POST"]),
+            Route("/fault/{model}/v1/audio/speech", Calls(counted), methods=["POST"]),
             Route("/stand-in/state", show_state, methods=["GET", "DELETE"]),
         ]
     )

@@ -13,10 +13,13 @@ from typing import Any
 
 import structlog
 
+from adapters.mcp import McpSessions
+from adapters.outbound import Outbound
 from adapters.postgres import Database, EmbeddedPostgres, Notifications, migrate
 from homeport.activities import Activities
 from homeport.agents import Agents
 from homeport.apps import Apps
+from homeport.events import Events
 from homeport.identity import Identity
 from homeport.jobs import Jobs
 from homeport.keys import Keys
@@ -25,6 +28,10 @@ from homeport.models import Models
 from homeport.permissions import Permissions
 from homeport.secrets import SecretBox, load_secret_key
 from homeport.settings import Settings
+from homeport.speech.listening import Listening
+from homeport.speech.recognition import Recognition
+from homeport.speech.speaking import Speaking
+from homeport.tools import Tools
 from homeport.user_tokens import UserTokens
 from homeport.vectors import Ingest, Vectors
 from homeport.workspaces import Workspaces
@@ -50,6 +57,12 @@ class Home:
     vectors: Vectors
     jobs: Jobs
     ingest: Ingest
+    events: Events
+    mcp: McpSessions
+    tools: Tools
+    speaking: Speaking
+    recognition: Recognition
+    listening: Listening
 
 
 def make_data_dir(settings: Settings) -> Path:
@@ -76,7 +89,10 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
         # Listening begins once everybody has subscribed: nothing is missed in between.
         await stack.enter_async_context(notifications)
         stack.push_async_callback(home.models.close)
+        stack.push_async_callback(home.speaking.close)
+        stack.push_async_callback(home.recognition.close)
         stack.push_async_callback(home.vectors.configs.close)
+        stack.push_async_callback(home.mcp.close)
         await home.workspaces.ensure_defaults()
         await home.agents.ensure_defaults()
         if is_server:
@@ -91,6 +107,10 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
     models = Models(settings, database, secret_box)
     vectors = Vectors(settings, database, notifications, secret_box, identity, models)
     jobs = Jobs(database, notifications)
+    events = Events(database)
+    recognition = Recognition(settings)
+    mcp_dir = settings.data_dir / "mcp"
+    mcp = McpSessions(mcp_dir, Outbound(settings.private_hosts))
     return Home(
         settings=settings,
         database=database,
@@ -106,6 +126,12 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
         vectors=vectors,
         jobs=jobs,
         ingest=Ingest(identity, models, vectors, jobs),
+        events=events,
+        mcp=mcp,
+        tools=Tools(database, notifications, secret_box, identity, mcp, events, mcp_dir),
+        speaking=Speaking(settings, models),
+        recognition=recognition,
+        listening=Listening(recognition),
     )
 
 
@@ -135,6 +161,9 @@ def _background(home: Home) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         ("close idle databases of apps", home.vectors.configs.run()),
         ("carry out jobs", home.jobs.run_worker()),
         ("remove old jobs", home.jobs.run_sweeper()),
+        ("remove old events", home.events.run_sweeper()),
+        ("end idle MCP servers", home.mcp.run()),
+        ("end changed MCP servers", home.tools.servers.run()),
     ]
 
 

@@ -43,8 +43,8 @@ def configure_logging(settings: Settings) -> None:
     )
     logging.basicConfig(handlers=[_Forward()], level=max(level, logging.INFO), force=True)
     logging.captureWarnings(True)
-    # Connexion and Alembic narrate every operation and step at info.
-    for name in ("connexion", "alembic", "httpx", "LiteLLM"):
+    # Connexion and Alembic narrate every operation and step at info, the mcp library every message.
+    for name in ("connexion", "alembic", "httpx", "LiteLLM", "mcp"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -44,7 +44,7 @@ def encode_cursor(scope: str, position: Sequence[object]) -> str:
 
 
 def decode_cursor(scope: str, cursor: str, types: Sequence[type]) -> list[Any]:
-    """The sort values in ``cursor``, read as ``types`` (datetime, UUID or str).
+    """The sort values in ``cursor``, read as ``types`` (datetime, UUID, int or str).
 
     Raises InvalidRequest (INVALID_CURSOR) when it is damaged or was made for another list or filter.
     """
@@ -102,4 +102,12 @@ def _read(value: object, kind: type) -> object:
         raise ValueError("a sort value is written as text")
     if kind is datetime:
         return parse_time(value)
+    if kind is int:
+        return _read_number(value)
     return UUID(value) if kind is UUID else value
+
+
+def _read_number(text: str) -> int:
+    if (number := int(text)) >= 2**63:
+        raise ValueError("larger than a bigint")
+    return number

@@ -28,3 +28,10 @@ class EventStream:
 
     frames: AsyncIterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class McpMessage:
+    """A message of the Model Context Protocol. The answer is up to the protocol's own server, whose tools are the contract's."""
+
+    content: Mapping[str, Any]

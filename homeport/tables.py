@@ -214,7 +214,7 @@ model_usage = Table(
     Column("latency_sum_s", Double, nullable=False),
     Column("latency_max_s", Double, nullable=False),
     Column("cost_usd", Numeric, comment="null: the price is not known"),
-    CheckConstraint("operation IN ('chat', 'embedding')", name="operation"),
+    CheckConstraint("operation IN ('chat', 'embedding', 'speech')", name="operation"),
 )
 
 # The vectors of each namespace are in a table that it brings: adapters/pgvector.
@@ -261,4 +261,69 @@ jobs = Table(
     Index("jobs_open_idx", "owner_id", "kind", postgresql_where=text("state IN ('queued', 'running')")),
     Index("jobs_lane_idx", "lane", "id", postgresql_where=text("lane IS NOT NULL AND state IN ('queued', 'running')")),
     Index("jobs_finished_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+mcp_servers = Table(
+    "mcp_servers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("display_name", Text, nullable=False, server_default=""),
+    Column("description", Text, nullable=False, server_default=""),
+    _texts("tags"),
+    Column("transport", Text, nullable=False),
+    Column("command", Text),
+    _texts("args"),
+    Column("cwd", Text),
+    Column("env", LargeBinary, comment="encrypted"),
+    Column("url", Text),
+    Column("headers", LargeBinary, comment="encrypted"),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("timeout_s", Double, nullable=False),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    CheckConstraint("transport IN ('stdio', 'http', 'sse')", name="transport"),
+    CheckConstraint("(transport = 'stdio') = (command IS NOT NULL)", name="command"),
+    CheckConstraint("(transport = 'stdio') = (url IS NULL)", name="url"),
+)
+
+mcp_tools = Table(
+    "mcp_tools",
+    metadata,
+    Column("server_id", Uuid, ForeignKey(mcp_servers.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False, comment="SHA-256 of name, description, schema and annotations"),
+    _time("approved_at", nullable=False),
+)
+
+tool_rules = Table(
+    "tool_rules",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("subject", Text, nullable=False, comment="everybody, app:<id> or agent:<slug>"),
+    Column("app_id", Uuid, ForeignKey(apps.c.id, ondelete="CASCADE"), comment="the app of the subject"),
+    Column("server", Text, nullable=False, server_default="", comment="empty: every server"),
+    Column("tool", Text, nullable=False, server_default="", comment="empty: every tool of the server"),
+    Column("decision", Text, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    _time("created_at", nullable=False),
+    UniqueConstraint("subject", "server", "tool"),
+    CheckConstraint("decision IN ('allow', 'ask', 'deny')", name="decision"),
+    CheckConstraint("server <> '' OR tool = ''", name="tool"),
+    CheckConstraint("(app_id IS NOT NULL) = (subject LIKE 'app:%')", name="app"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("app_id", Uuid, comment="the app that did it"),
+    Column("key_id", Uuid, comment="the API key that did it"),
+    Column("subject", Text, nullable=False, comment="what it was done to"),
+    Column("data", JSON, nullable=False, server_default="{}"),
+    _time("created_at", nullable=False),
+    Index("events_kind_idx", "kind", "id"),
+    Index("events_app_idx", "app_id", "id", postgresql_where=text("app_id IS NOT NULL")),
+    Index("events_created_at_idx", "created_at"),
 )

@@ -4,6 +4,10 @@
     keys, apps, models, workspaces, threads, agents    look at and change what the database holds, with or without a running server
     usage       how much models are used
     vectors     take files in as vectors, and search them
+    speech      say a text, listen, and what does it
+    mcp         MCP servers, whose tools apps can use
+    tools       who may use which tool
+    events      what was done here, and by whom
     doctor      check everything that Homeport needs
 
 Exit status: 0 done, 1 it could not be done (one or two lines on standard error say why), 2 the command or the settings are wrong.
@@ -14,7 +18,7 @@ from typing import Annotated
 import typer
 
 from homeport import __version__
-from homeport.cli import agents, apps, doctor, keys, models, serve, threads, usage, vectors, workspaces
+from homeport.cli import agents, apps, doctor, events, keys, mcp, models, serve, speech, threads, tools, usage, vectors, workspaces
 from homeport.cli.running import DataDir, fail, set_data_dir
 from homeport.cli.writing import MARKUP
 
@@ -32,10 +36,14 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(apps.app, name="apps")
 app.add_typer(models.app, name="models")
 app.add_typer(vectors.app, name="vectors")
+app.add_typer(speech.app, name="speech")
+app.add_typer(mcp.app, name="mcp")
+app.add_typer(tools.app, name="tools")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(threads.app, name="threads")
 app.add_typer(agents.app, name="agents")
 app.command("usage")(usage.usage)
+app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)
 
 

@@ -32,11 +32,13 @@ from homeport.models.environment import read_environment
 from homeport.models.resolving import DIRECT
 from homeport.secrets import SecretBox, load_secret_key
 from homeport.settings import EVERYWHERE, Settings
+from homeport.tools import find_problem, read_servers
 
 LITTLE_SPACE_BYTES = 1024**3
 NO_SPACE_BYTES = 200 * 1024**2
 ANSWER_TIMEOUT_S = 3.0
 PROVIDER_TIMEOUT_S = 10.0
+SPEECH_ADVICE = "What there is, and how to get more: homeport speech engines"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ async def check_everything(settings: Settings) -> AsyncIterator[Check]:
     yield await asyncio.to_thread(check_disk, settings)
     yield await asyncio.to_thread(check_port, settings)
     yield await asyncio.to_thread(check_embeddings)
+    yield await check_voice(settings)
+    yield await check_recogniser(settings)
+    yield await check_microphone()
     async for check in check_database(settings):
         yield check
 
@@ -141,6 +146,47 @@ def check_embeddings(folder: Path | None = None) -> Check:
     return Check("embeddings", "ok", f"{MODEL} is installed, {DIMENSIONS} dimensions")
 
 
+async def check_voice(settings: Settings) -> Check:
+    """Which engine of this machine speaks by default, and whether it does."""
+    from homeport.speech.engines import local_engines
+
+    engines = local_engines(settings.data_dir)
+    try:
+        for engine in engines:
+            if engine.find_problem() is None:
+                return Check("voice", "ok", f"{engine.name}, {len(await engine.voices())} voices")
+    except AppError as error:
+        return Check("voice", "warn", error.message, SPEECH_ADVICE)
+    finally:
+        await asyncio.gather(*(engine.close() for engine in engines))
+    return Check("voice", "warn", "nothing on this machine speaks", SPEECH_ADVICE)
+
+
+async def check_recogniser(settings: Settings) -> Check:
+    """Which engine listens by default, and with which model."""
+    from homeport.speech.recognition import Recognition
+
+    recognition = Recognition(settings)
+    try:
+        first = (await recognition.providers())[0]
+    finally:
+        await recognition.close()
+    if first.problem is not None:
+        return Check("recogniser", "warn", "nothing on this machine can write down what is said", first.problem)
+    better = "" if first.id == "whisper" else "It makes many mistakes. For a good one: homeport speech pull small"
+    return Check("recogniser", "ok", f"{first.name}, model {first.models[0].id}", better)
+
+
+async def check_microphone() -> Check:
+    """Whether there is one. Nothing is recorded."""
+    from adapters.audio.microphone import MicrophoneUnavailable, find_microphone
+
+    try:
+        return Check("microphone", "ok", await find_microphone())
+    except MicrophoneUnavailable as error:
+        return Check("microphone", "warn", f"none: {error.reason}", error.advice)
+
+
 async def check_database(settings: Settings) -> AsyncIterator[Check]:
     """Whether the database can be reached and used, how new its schema is, which pgvector it has; then the providers, which it may hold."""
     checks: list[Check] = []
@@ -160,6 +206,8 @@ async def check_database(settings: Settings) -> AsyncIterator[Check]:
         is_current = all(check.status == "ok" for check in checks) and database is not None and checks[1].found.endswith("up to date")
         async for check in check_providers(settings, database if is_current else None):
             yield check
+        if is_current and database is not None:
+            yield await check_mcp_servers(settings, database)
 
 
 async def check_providers(settings: Settings, database: Database | None) -> AsyncIterator[Check]:
@@ -192,6 +240,18 @@ async def _check_provider(models: Models, provider: Provider) -> Check:
         test = ProviderTest(False, f"'{provider.name}' did not answer within {PROVIDER_TIMEOUT_S:.0f} s.")
     advice = "" if test.works else f"Apps cannot chat with it. Once it is corrected: homeport models test {provider.name}"
     return Check(name, "ok" if test.works else "warn", test.message, advice)
+
+
+async def check_mcp_servers(settings: Settings, database: Database) -> Check:
+    """Whether the MCP servers could be started, as far as that can be seen without starting them."""
+    async with database.transaction() as connection:
+        servers = await read_servers(connection, SecretBox(load_secret_key(settings)))
+    if not servers:
+        return Check("MCP servers", "ok", "none; to add one: homeport mcp add --help")
+    problems = [f"{server.name}: {problem}" for server in servers if server.enabled and (problem := find_problem(server))]
+    if problems:
+        return Check("MCP servers", "warn", "; ".join(problems), "Once it is corrected: homeport mcp test")
+    return Check("MCP servers", "ok", f"{', '.join(server.name for server in servers)}; not started (homeport mcp test)")
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ class ListedProvider:
     base_url: str | None
     models: "tuple[Model, ...]"
     embedding_models: "tuple[Model, ...]"
+    speech_models: tuple[str, ...]
     active: bool
     default_for: "list[Role]"
     fallback_for: "list[Role]"
@@ -28,7 +29,8 @@ class ListedProvider:
     @property
     def roles(self) -> list[str]:
         """What it is known to have models for."""
-        return [role for role, models in (("chat", self.models), ("embedding", self.embedding_models)) if models]
+        known = (("chat", self.models), ("embedding", self.embedding_models), ("speech", self.speech_models))
+        return [role for role, models in known if models]
 
 
 async def list_all(home: "Home") -> list[ListedProvider]:
@@ -38,6 +40,7 @@ async def list_all(home: "Home") -> list[ListedProvider]:
         {each.name: each for each in providers}
         for providers in await asyncio.gather(models.providers(), models.embedding_providers(), models.configured_providers())
     )
+    speech = {each.name: each.models for each in await models.speakers()}
     routes, limits = await registry.routes(), await registry.limits()
     # Known without asking; and an Ollama that nobody set but that answers.
     defaults = {each.name: list(each.default_for) for each in await registry.providers()}
@@ -55,6 +58,7 @@ async def list_all(home: "Home") -> list[ListedProvider]:
             base_url=each.base_url,
             models=chat[each.name].models if each.name in chat else (),
             embedding_models=embedding[each.name].models if each.name in embedding else (),
+            speech_models=speech.get(each.name, ()),
             active="chat" in default_for(each.name),
             default_for=default_for(each.name),
             fallback_for=[role for role, targets in routes.items() if any(target.provider == each.name for target in targets[1:])],

@@ -203,6 +203,6 @@ def _read_key(name: str, variable: str | None, *, is_stdin: bool) -> str | None:
 
 
 def _show_models(provider: "ListedProvider") -> str:
-    names = [*provider.models, *provider.embedding_models]
+    names = [*(each.id for each in (*provider.models, *provider.embedding_models)), *provider.speech_models]
     more = f" and {len(names) - MAX_SHOWN_MODELS} more" if len(names) > MAX_SHOWN_MODELS else ""
-    return ", ".join(each.id for each in names[:MAX_SHOWN_MODELS]) + more if names else "none known"
+    return ", ".join(names[:MAX_SHOWN_MODELS]) + more if names else "none known"

@@ -16,6 +16,7 @@ from homeport.contract.loading import CONTRACT_ROOT, Bundle, ContractError, each
 from homeport.contract.operations import Operation, compile_operation
 from homeport.contract.routing import SegmentTable
 from homeport.contract.schemas import Schemas
+from homeport.contract.tools import Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,9 @@ class Contract:
         self.routes: SegmentTable[Operation] = SegmentTable()
         for operation in operations.values():
             self.routes.add(operation.path, operation.method, operation)
+        tools = {each.tool.name: (each.tool, each) for each in operations.values() if each.tool}
+        # By name, in an order that does not change.
+        self.tools: Mapping[str, tuple[Tool, Operation]] = dict(sorted(tools.items()))
         self._surface_prefixes = _surface_prefixes(operations.values())
 
     @property
@@ -104,11 +108,15 @@ def load_contract(
     check_bundle(bundle, surfaces, find_function)
     schemas = Schemas(bundle.document)
     operations: dict[str, Operation] = {}
+    tools: dict[str, str] = {}
     problems = []
     for path, method, raw in each_operation(bundle.document):
         raw.setdefault("x-strict-query", raw["x-surface"] in strict_surfaces)
         try:
-            operations[raw["operationId"]] = compile_operation(path, method, bundle.document["paths"][path], bundle.document, schemas)
+            operation = compile_operation(path, method, bundle.document["paths"][path], bundle.document, schemas)
+            if operation.tool and tools.setdefault(operation.tool.name, operation.id) != operation.id:
+                raise ValueError(f"x-mcp: the name '{operation.tool.name}' is already used by {tools[operation.tool.name]}")
+            operations[operation.id] = operation
         except ValueError as error:
             problems.append(f"{bundle.locate(path, method)}: {method.upper()} {path}: {error}")
         del raw["x-strict-query"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from homeport.contract.parameters import Parameters
 from homeport.contract.schemas import Schemas, Validator
+from homeport.contract.tools import Tool, compile_tool
 
 JSON_TYPES = ("application/json", "application/merge-patch+json")
 FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -46,6 +47,8 @@ class Operation:
     responses: Mapping[tuple[str, str], Validator | None]
     # What the data of a stream's events says, besides the event around it.
     event_validator: Validator | None
+    # None for what only HTTP callers can use.
+    tool: Tool | None
 
     def response_validator(self, status: int, media_type: str) -> tuple[bool, Validator | None]:
         """(is this answer in the contract?, its validator). Wildcard statuses (``4XX``) and ``default`` count."""
@@ -90,6 +93,7 @@ def compile_operation(path: str, method: str, item: dict[str, Any], document: di
             for media_type, content in (response.get("content") or {"": {}}).items()
         },
         event_validator=schemas.compile(raw["x-stream-event"]) if "x-stream-event" in raw else None,
+        tool=compile_tool(raw, method, list(declared.values()), document, schemas, resolve) if "x-mcp" in raw else None,
     )
 
 

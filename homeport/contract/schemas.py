@@ -13,6 +13,7 @@ import jsonschema_rs
 from homeport.errors import FieldProblem
 
 CONTRACT_URI = "urn:homeport:contract"
+COMPONENT_PREFIX = "#/components/schemas/"
 MAX_PROBLEMS = 10
 
 # Keywords of an OpenAPI 3.0 schema that JSON Schema does not know or that only describe.
@@ -109,6 +110,29 @@ def translate(schema: Any) -> Any:
     if schema.get("nullable"):
         _accept_null(result)
     return result
+
+
+def self_contained(schema: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+    """A translated schema that stands on its own: the ``components`` that it refers to, directly or not, are below its ``$defs``."""
+    definitions: dict[str, Any] = {}
+
+    def move(value: Any) -> Any:
+        if isinstance(value, list):
+            return [move(child) for child in value]
+        if not isinstance(value, dict):
+            return value
+        moved = {key: move(child) for key, child in value.items() if key != "$ref"}
+        if "$ref" in value:
+            name = value["$ref"].removeprefix(COMPONENT_PREFIX)
+            if name not in definitions:
+                # Noted before it is entered: a component may refer to itself.
+                definitions[name] = {}
+                definitions[name] = move(translate(components[name]))
+            moved["$ref"] = f"#/$defs/{name}"
+        return moved
+
+    moved: dict[str, Any] = move(schema)
+    return moved | {"$defs": definitions} if definitions else moved
 
 
 def _accept_null(schema: dict[str, Any]) -> None:

@@ -21,10 +21,11 @@ from homeport.errors import InvalidRequest, MethodNotAllowed, NotFound
 from homeport.http import credentials
 from homeport.http.binding import BoundHandler, bind_handler
 from homeport.http.exchange import Exchange, exchange_of
+from homeport.http.mcp_endpoint import McpEndpoint
 from homeport.http.rendering import send_events, send_reply
 from homeport.http.request_body import ABSENT, read_request_body
 from homeport.identity import Identity, Principal
-from homeport.replies import EventStream
+from homeport.replies import EventStream, McpMessage
 
 with warnings.catch_warnings():
     # Connexion imports Starlette's test client, which warns about the HTTP client it is given.
@@ -36,6 +37,8 @@ with warnings.catch_warnings():
     from connexion.resolver import RelativeResolver
 
 HANDLERS = "handlers"
+# Beside what Connexion's layers look for in a routing context: how the innermost one sends another request through all of them.
+RUN = "homeport_run"
 # A handler that runs longer than this is watched for a client that has left.
 LEAVE_WATCH_AFTER_S = 0.25
 
@@ -81,7 +84,8 @@ class Routing(SpecMiddleware):
     def add_api(self, specification: Any, *, contract: Contract, **_: Any) -> None:
         self._contract = contract
         self._routes = {
-            id_: (operation, {"api_base_path": "", "operation_id": f"{HANDLERS}.{id_}"}) for id_, operation in contract.operations.items()
+            id_: (operation, {"api_base_path": "", "operation_id": f"{HANDLERS}.{id_}", RUN: self.run})
+            for id_, operation in contract.operations.items()
         }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -94,14 +98,18 @@ class Routing(SpecMiddleware):
             raise InvalidRequest("The path is not percent-encoded UTF-8.") from error
         if found is None:
             raise NotFound(f"There is no operation at {scope['path'][:200]}; /docs lists them all.", code="UNKNOWN_ROUTE")
-        methods, scope["path_params"] = found
+        methods, path_params = found
         operation = methods.get(scope["method"])
-        exchange = exchange_of(scope)
         if operation is None:
-            exchange.operation = next(iter(methods.values()))
+            exchange_of(scope).operation = next(iter(methods.values()))
             allowed = ", ".join(sorted(methods))
             raise MethodNotAllowed(f"{scope['method']} is not possible here, only {allowed}.", headers={"Allow": allowed})
-        exchange.operation, context = self._routes[operation.id]
+        await self.run(operation, path_params, scope, receive, send)
+
+    async def run(self, operation: Operation, path_params: dict[str, str], scope: Any, receive: Any, send: Any) -> None:
+        """Send a request whose operation is known through the layers below."""
+        scope["path_params"] = path_params
+        exchange_of(scope).operation, context = self._routes[operation.id]
         scope.setdefault("extensions", {})[ROUTING_CONTEXT] = context
         await self.app(scope, receive, send)
 
@@ -221,11 +229,13 @@ class DispatchApi(AsyncApi):
     def __init__(self, *args: Any, contract: Contract, is_checked: bool, **kwargs: Any) -> None:
         self.contract = contract
         self.is_checked = is_checked
+        self.mcp = McpEndpoint(contract)
         super().__init__(*args, **kwargs)
 
     def make_operation(self, operation: Any) -> Any:
         compiled = _compiled(operation, self.contract)
-        return _dispatch_layer(bind_handler(operation.function, compiled, self.contract), compiled, is_checked=self.is_checked)
+        call = bind_handler(operation.function, compiled, self.contract)
+        return _dispatch_layer(call, compiled, self.mcp, is_checked=self.is_checked)
 
 
 class Dispatch(AsyncASGIApp):
@@ -234,10 +244,13 @@ class Dispatch(AsyncASGIApp):
     api_cls = DispatchApi
 
 
-def _dispatch_layer(call: BoundHandler, operation: Operation, *, is_checked: bool) -> Asgi:
+def _dispatch_layer(call: BoundHandler, operation: Operation, mcp: McpEndpoint, *, is_checked: bool) -> Asgi:
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         exchange = exchange_of(scope)
         result = await _while_client_waits(call(scope["state"]["home"], exchange), receive)
+        if isinstance(result, McpMessage):
+            run = scope["extensions"][ROUTING_CONTEXT][RUN]
+            result = await _while_client_waits(mcp.answer(result.content, scope, run), receive)
         if isinstance(result, EventStream):
             await send_events(result, operation, exchange.request_id, receive, send, is_checked=is_checked)
         else:

@@ -53,6 +53,16 @@ async def send_error(error: AppError, surface: str, request_id: str, send: Any) 
     await send_bytes(send, error.status, orjson.dumps(body), media_type, headers)
 
 
+def tell(error: Exception) -> AppError:
+    """What a caller may be told about whatever went wrong. The log gets what concerns its operator. Call it where the error is caught."""
+    if not isinstance(error, AppError):
+        log.exception("request crashed")
+        return InternalError()
+    if error.status >= 500:
+        log.warning("request failed", code=error.code, reason=error.message, cause=repr(error.__cause__) if error.__cause__ else None)
+    return error
+
+
 async def send_events(stream: EventStream, operation: Operation, request_id: str, receive: Any, send: Any, *, is_checked: bool) -> None:
     """Send an event stream until it ends, the client leaves, or the server stops and cancels this; the source is closed before it returns.
 

@@ -30,7 +30,10 @@ DEFAULT_EMBEDDING_LIMITS = EmbeddingLimits(32)
 
 @dataclass(frozen=True, slots=True)
 class KnownProvider:
-    """A provider that needs no more than its key. ``catalog`` is LiteLLM's name of it, by which its models are known."""
+    """A provider that needs no more than its key. ``catalog`` is LiteLLM's name of it, by which its models are known.
+
+    ``models`` are all that it has, where it does not chat. ``speech_kind`` is the kind that it is for speech, where that is another.
+    """
 
     name: str
     kind: str
@@ -41,10 +44,14 @@ class KnownProvider:
     default_embedding_model: str | None = None
     embedding_limits: EmbeddingLimits = DEFAULT_EMBEDDING_LIMITS
     catalog: str | None = None
+    models: tuple[str, ...] = ()
+    default_speech_model: str | None = None
+    speech_kind: str | None = None
 
     def usual_model(self, role: Role) -> str | None:
         """Its default model for this."""
-        return self.default_model if role == "chat" else self.default_embedding_model
+        defaults = {"chat": self.default_model, "embedding": self.default_embedding_model, "speech": self.default_speech_model}
+        return defaults[role]
 
 
 # In the order in which they are the default. A default model only where the provider keeps a name alive for years.
@@ -58,6 +65,7 @@ KNOWN_PROVIDERS = (
         default_model="gpt-4o-mini",
         default_embedding_model="text-embedding-3-small",
         embedding_limits=EmbeddingLimits(2048),
+        default_speech_model="gpt-4o-mini-tts",
     ),
     KnownProvider("anthropic", "anthropic", ("ANTHROPIC_API_KEY",), default_model="claude-haiku-4-5"),
     KnownProvider(
@@ -67,6 +75,7 @@ KNOWN_PROVIDERS = (
         default_model="gemini-flash-latest",
         default_embedding_model="gemini-embedding-001",
         embedding_limits=EmbeddingLimits(100),
+        default_speech_model="gemini-3.8-flash-tts",
     ),
     KnownProvider(
         name="mistral",
@@ -76,8 +85,16 @@ KNOWN_PROVIDERS = (
         default_model="mistral-small-latest",
         default_embedding_model="mistral-embed",
         embedding_limits=EmbeddingLimits(128, 16_000),
+        default_speech_model="voxtral-mini-tts-latest",
+        speech_kind="mistral",
     ),
-    KnownProvider("groq", "openai", ("GROQ_API_KEY",), "https://api.groq.com/openai/v1"),
+    KnownProvider(
+        name="groq",
+        kind="openai",
+        key_variables=("GROQ_API_KEY",),
+        base_url="https://api.groq.com/openai/v1",
+        default_speech_model="canopylabs/orpheus-v1-english",
+    ),
     KnownProvider("deepseek", "openai", ("DEEPSEEK_API_KEY",), "https://api.deepseek.com/v1"),
     KnownProvider("openrouter", "openai", ("OPENROUTER_API_KEY",), "https://openrouter.ai/api/v1", default_model="openrouter/auto"),
     KnownProvider("together", "openai", ("TOGETHER_API_KEY", "TOGETHERAI_API_KEY"), "https://api.together.xyz/v1", catalog="together_ai"),
@@ -109,6 +126,13 @@ KNOWN_PROVIDERS = (
     KnownProvider("deepinfra", "openai", ("DEEPINFRA_API_KEY",), "https://api.deepinfra.com/v1/openai"),
     KnownProvider("moonshot", "openai", ("MOONSHOT_API_KEY",), "https://api.moonshot.ai/v1"),
     KnownProvider("nvidia", "openai", ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"), "https://integrate.api.nvidia.com/v1"),
+    KnownProvider(
+        name="elevenlabs",
+        kind="elevenlabs",
+        key_variables=("ELEVENLABS_API_KEY",),
+        models=("eleven_multilingual_v2", "eleven_v3"),
+        default_speech_model="eleven_multilingual_v2",
+    ),
 )
 
 
@@ -147,7 +171,7 @@ def read_environment(environ: Mapping[str, str]) -> list[ConfiguredProvider]:
         except InvalidRequest as error:
             log.warning("model provider left out", provider=known.name, variables=known.base_url_variables, reason=error.message)
             continue
-        found.append(ConfiguredProvider(Endpoint(known.name, known.kind, address, api_key), "environment"))
+        found.append(ConfiguredProvider(Endpoint(known.name, known.kind, address, api_key), "environment", known.models))
     return found
 
 

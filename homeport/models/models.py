@@ -12,6 +12,7 @@ from adapters.litellm import LiteLLM
 from adapters.model_catalog import Role, load_catalog
 from adapters.openai_protocol import OpenAIProtocol
 from adapters.postgres import Database
+from adapters.speech import SpeechRequest, SpeechResult, SpeechTransport
 from homeport.errors import InvalidRequest
 from homeport.identity import Principal
 from homeport.models.calling import Calling, first_that_answers
@@ -22,6 +23,7 @@ from homeport.models.model_lists import ModelLists
 from homeport.models.providers import NATIVE, ConfiguredProvider, Provider, ProviderTest, check_base_url, check_key, check_provider_name
 from homeport.models.registry import Registry
 from homeport.models.resolving import DIRECT, Resolver, show_provider
+from homeport.models.speech import Speaker, speech_endpoint, traits_of
 from homeport.models.stored_providers import StoredProviders
 from homeport.models.trying import Trial
 from homeport.models.usage import ModelUsage
@@ -124,6 +126,28 @@ class Models:
 
         return await first_that_answers(await self._resolver.choices("embedding", provider, model), ask)
 
+    async def speak(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        speed: float | None = None,
+        caller: Principal | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> SpeechResult:
+        """A text as sound. A voice is passed on as it is named. Raises the errors of ``resolve`` and of ``adapters.chat``."""
+
+        async def ask(found: Endpoint, name: str) -> SpeechResult:
+            traits, endpoint = traits_of(found), speech_endpoint(found)
+            request = SpeechRequest(name, text, voice or traits.voices[0], speed if traits.has_speed else None)
+            speak = self._speech_transport(endpoint).speak
+            return await self._calling.call(
+                "speech", caller, endpoint, name, lambda limit_s: speak(endpoint, request.within(limit_s)), timeout_s=self._timeout_s
+            )
+
+        return await first_that_answers(await self._resolver.choices("speech", provider, model), ask)
+
     async def count_embedding_tokens(
         self, texts: Sequence[str], *, provider: str | None = None, model: str | None = None
     ) -> tuple[list[int], int] | None:
@@ -150,6 +174,14 @@ class Models:
     async def embedding_providers(self) -> list[Provider]:
         """The same for the models that make embeddings."""
         return await self._resolver.providers("embedding")
+
+    async def speakers(self) -> list[Speaker]:
+        """The providers that speak, with their models as far as they tell them within 2 s, and those that would if there was a key."""
+        return await self._resolver.speakers()
+
+    async def find_speaker(self, name: str) -> Speaker | None:
+        """One of them. Nobody is asked, so it may turn out that it has no model that speaks."""
+        return await self._resolver.find_speaker(name)
 
     async def configured_providers(self) -> list[Provider]:
         """What the database and the environment configure, whether it answers or not, with the models that were named, the default for
@@ -182,6 +214,7 @@ class Models:
             raise InvalidRequest(message)
         if any(not each.strip() or not each.isprintable() for each in models):
             raise InvalidRequest("The name of a model must not be empty.")
+        models = models or (known.models if known and known.kind == kind else ())
         endpoint = Endpoint(name, kind, address, check_key(api_key))
         await self._stored.add(endpoint, models, is_default=is_default)
         default = await self._resolver.known_default("chat")
@@ -194,7 +227,7 @@ class Models:
 
     async def test_provider(self, name: str) -> ProviderTest:
         """Try a provider, and say in a sentence whether it works or what is wrong."""
-        return await Trial(self._resolver, self._direct, self._litellm, lambda name: self.embed(["word"], provider=name)).run(name)
+        return await Trial(self._resolver, self._direct, self._litellm, self.embed, self.speak).run(name)
 
     async def report_usage(self, since: datetime | None = None, until: datetime | None = None, group_by: GroupBy = "model") -> UsageReport:
         """How much models were used: since REPORT_SPAN ago, until now, unless said otherwise."""
@@ -225,6 +258,9 @@ class Models:
     def _embedding_transport(self, endpoint: Endpoint) -> EmbeddingTransport:
         if endpoint.kind == NATIVE:
             return self._open_native()
+        return self._direct if endpoint.kind == DIRECT else self._litellm
+
+    def _speech_transport(self, endpoint: Endpoint) -> SpeechTransport:
         return self._direct if endpoint.kind == DIRECT else self._litellm
 
     def _open_native(self) -> "MiniLM":

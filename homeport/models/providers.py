@@ -29,8 +29,8 @@ class ConfiguredProvider:
         """Those of ``models`` that do this, as far as their names tell. Whoever named a model of another kind meant it for chats."""
         if not self.models or self.source == NATIVE:
             return self.models if role == "embedding" else ()
-        embedding = by_role(({"id": name} for name in self.models), self.endpoint.kind).embedding
-        return embedding if role == "embedding" else tuple(name for name in self.models if name not in embedding)
+        ids = by_role(({"id": name} for name in self.models), self.endpoint.kind)
+        return ids.of(role) if role != "chat" else tuple(name for name in self.models if name not in {*ids.embedding, *ids.speech})
 
     def may_serve(self, role: Role) -> bool:
         """Whether it could do this: not when other models were named, and no other."""

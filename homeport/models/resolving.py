@@ -19,6 +19,7 @@ from homeport.models.environment import read_environment, recognize_provider
 from homeport.models.model_lists import LIST_S, ModelLists
 from homeport.models.providers import NATIVE, ConfiguredProvider, Model, Provider, check_base_url
 from homeport.models.routes import Target
+from homeport.models.speech import Speaker, missing_speakers, speaker_of
 from homeport.models.stored_providers import StoredProviders
 from homeport.settings import Settings
 
@@ -32,6 +33,11 @@ NONE_CONFIGURED = (
     "No model provider is configured{purpose}. Set OPENAI_API_KEY (or another provider's key) for this server, start Ollama, "
     "or run `homeport models add`."
 )
+KINDS: dict[Role, tuple[str, str]] = {
+    "chat": ("a model that can chat", "models that can chat"),
+    "embedding": ("an embedding model", "embedding models"),
+    "speech": ("a model that speaks", "models that speak"),
+}
 
 
 class Resolver:
@@ -105,6 +111,21 @@ class Resolver:
         """The provider of this name, if it can be asked for this."""
         return self._find(await self._candidates(role), name)
 
+    async def speakers(self) -> list[Speaker]:
+        """The providers that have models that speak, and the well-known ones that would if there was a key. Waits for lists for 2 s."""
+        providers = await self.configured()
+        lists = await asyncio.gather(*(self._known_models("speech", each) for each in providers))
+        found = [speaker_of(each, models) for each, models in zip(providers, lists, strict=True) if models]
+        return [*found, *missing_speakers({each.name for each in providers})]
+
+    async def find_speaker(self, name: str) -> Speaker | None:
+        """One of them. Nobody is asked, so it may turn out that it has no model that speaks."""
+        providers = await self.configured()
+        found = next((each for each in providers if each.name == name), None)
+        if found is not None:
+            return speaker_of(found) if found.may_serve("speech") else None
+        return next((each for each in missing_speakers(()) if each.name == name), None)
+
     def is_in_environment(self, name: str) -> bool:
         """Whether the environment configures a provider of this name."""
         return any(each.name == name for each in self._environment)
@@ -124,8 +145,8 @@ class Resolver:
         """Who answers a request that names no provider, and the model that was set for that. Raises Unavailable when nobody can."""
         if known := await self._known_default(role, providers):
             return known
-        if role == "embedding":
-            return await self._default_embedder(providers), None
+        if role != "chat":
+            return await self._first_that_has(role, providers), None
         if self._ollama is not None:
             try:
                 await self._lists.get(self._ollama.endpoint, fresh_s=OLLAMA_FRESH_S)
@@ -139,15 +160,17 @@ class Resolver:
         for target in await self._route(role):
             if found := self._find(providers, target.provider):
                 return found, target.model
-        first = self._native if role == "embedding" else next((each for each in providers if each.may_serve(role)), None)
+        first = self._native if role == "embedding" else None
+        if role == "chat":
+            first = next((each for each in providers if each.may_serve(role)), None)
         return (first, None) if first is not None else None
 
-    async def _default_embedder(self, providers: Sequence[ConfiguredProvider]) -> ConfiguredProvider:
-        """Where the model that is built in is not installed: the first that has one for it."""
+    async def _first_that_has(self, role: Role, providers: Sequence[ConfiguredProvider]) -> ConfiguredProvider:
+        """Where nothing does this by default: the first that has a model for it."""
         for provider in [*providers, *([self._ollama] if self._ollama else [])]:
-            if await self._known_models("embedding", provider):
+            if await self._known_models(role, provider):
                 return provider
-        raise Unavailable(NONE_CONFIGURED.format(purpose=" that has an embedding model"), code="PROVIDER_UNAVAILABLE")
+        raise Unavailable(NONE_CONFIGURED.format(purpose=f" that has {KINDS[role][0]}"), code="PROVIDER_UNAVAILABLE")
 
     async def _other_embedder(self, model: str, providers: Sequence[ConfiguredProvider]) -> ConfiguredProvider | None:
         """Whom to ask for a model that is not the one that is built in: who lists it, else the first that has any."""
@@ -179,8 +202,7 @@ class Resolver:
             return models[0]
         if usual is not None and not provider.models:
             return usual
-        what = "models that can chat" if role == "chat" else "embedding models"
-        raise InvalidRequest(f"The model provider '{provider.name}' names no {what}: choose one.", code="INVALID_MODEL")
+        raise InvalidRequest(f"The model provider '{provider.name}' names no {KINDS[role][1]}: choose one.", code="INVALID_MODEL")
 
     async def _known_models(self, role: Role, provider: ConfiguredProvider) -> Sequence[str]:
         if provider.models or provider.problem is not None:

@@ -186,16 +186,19 @@ def _rows(counts: dict[_Key, _Count]) -> list[dict[str, Any]]:
             "completion_tokens": count.completion_tokens,
             "latency_sum_s": count.latency_sum_s,
             "latency_max_s": count.latency_max_s,
-            "cost_usd": _cost_usd(count, key.model),
+            "cost_usd": _cost_usd(count, key),
         }
         for key, count in sorted(counts.items(), key=lambda item: item[0])
     ]
 
 
-def _cost_usd(count: _Count, model: str) -> Decimal | None:
-    """What the tokens cost by LiteLLM's list of prices, nothing in this server itself; None when the list does not have the model."""
+def _cost_usd(count: _Count, key: _Key) -> Decimal | None:
+    """What the tokens cost by LiteLLM's list of prices, nothing in this server itself; None when the list does not have the model, and for
+    speech that is not paid by tokens that are told."""
     if count.endpoint.kind == NATIVE:
         return Decimal(0)
+    if key.operation == "speech" and not count.completion_tokens:
+        return None
     provider = catalog_name(count.endpoint)
-    price = price_of(provider, model) if provider else None
+    price = price_of(provider, key.model) if provider else None
     return price.prompt_usd * count.prompt_tokens + price.completion_usd * count.completion_tokens if price else None

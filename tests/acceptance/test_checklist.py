@@ -1,8 +1,8 @@
 """Section 11 of the notes on the Local Apps wire, point by point, as far as the operations exist.
 
 Points 7 (names of webhook events, repeated event ids) and 10 (answers in less than 5 s while work goes on in the background) belong to
-operations that come later, and so do parts of others: the ping by webhook (5), agent sessions (8), streams of agents and speech (9), the
-binary answers of speech (3), and the environment of a launched app (12).
+operations that come later, and so do parts of others: the ping by webhook (5), agent sessions (8), streams of agents (9), and the
+environment of a launched app (12). Speech (3, 9) has tests of its own.
 """
 
 import json
@@ -181,7 +181,7 @@ def test_3_no_local_apps_operation_declares_an_empty_answer_or_a_redirect(http: 
         assert not {status for status in responses if status == "204" or status.startswith("3")}
         assert all(response["content"] for response in responses.values())
         checked += 1
-    assert checked == 30
+    assert checked == 39
 
 
 def test_3_a_get_with_a_content_type_and_no_body_is_ordinary(http: httpx.Client, app: dict[str, str]) -> None:

@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import http.client
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.bench.cores import LOAD_CORE
 from tests.bench.workers import Worker, answer_questions, running_worker
@@ -67,6 +69,28 @@ def running_caller() -> Iterator[Caller]:
     """The process that calls, for as long as the block runs."""
     with running_worker("tests.bench.calls", core=LOAD_CORE) as worker:
         yield Caller(worker)
+
+
+def first_ms(url: str, headers: Mapping[str, str], body: str, sign: str) -> float:
+    """Make a single call from this process; returns how long it took from connecting until ``sign`` was in the answer.
+
+    Raises RuntimeError when it never was.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=CALL_LIMIT_S)
+    started = time.perf_counter()
+    try:
+        connection.request("POST", f"{parts.path}?{parts.query}", body, dict(headers))
+        response = connection.getresponse()
+        read = b""
+        while sign.encode() not in read:
+            piece = response.read1()
+            if not piece:
+                raise RuntimeError(f"{url}: status {response.status}: {read[-500:]!r}")
+            read += piece
+        return (time.perf_counter() - started) * 1000
+    finally:
+        connection.close()
 
 
 @dataclass(slots=True)

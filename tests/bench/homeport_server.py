@@ -12,7 +12,7 @@ from tests.bench.cores import SERVER_CORE
 from tests.bench.peers.shapes import APP_ID
 from tests.bench.servers import free_port, running, uvicorn_command
 
-GRANTS = ("llm.chat", "llm.embed", "vectors.read", "vectors.write")
+GRANTS = ("llm.chat", "llm.embed", "vectors.read", "vectors.write", "tts.generate", "mcp.tools")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,10 @@ class Homeport:
         """Add a model provider, in place of the one of that name that another row of the same run has left."""
         run_command(self.data_dir, "models", "remove", name, harmless="No provider")
         run_command(self.data_dir, "models", "add", name, *options, "--quiet")
+
+    def add_mcp_server(self, name: str, *command: str) -> None:
+        """Register an MCP server on this machine; an earlier row of the same run may have done it."""
+        run_command(self.data_dir, "mcp", "add", name, "--quiet", "--", *command)
 
 
 @contextmanager

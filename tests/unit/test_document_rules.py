@@ -11,9 +11,12 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
+from homeport.contract import Operation, load_contract
 from homeport.contract.loading import CONTRACT_ROOT, each_operation, load_bundle
 from homeport.contract.operations import Resolver
 from homeport.contract.schemas import Schemas
+from homeport.contract.tools import Tool
+from homeport.http.error_bodies import ERROR_BODIES
 
 Json = dict[str, Any]
 
@@ -21,26 +24,34 @@ DOCUMENT: Json = load_bundle().document
 OPERATIONS = {f"{method.upper()} {path}": operation for path, method, operation in each_operation(DOCUMENT)}
 RESOLVE = Resolver(DOCUMENT)
 SCHEMAS = Schemas(DOCUMENT)
+TOOLS = load_contract(surfaces=ERROR_BODIES).tools
 
 SECURITY: dict[str, list[list[Json]]] = {
     "admin": [[{"apiKey": []}, {"apiKeyHeader": []}]],
     "core": [[]],
     "local_apps": [[{"apiKey": []}, {"apiKeyHeader": []}, {"appId": []}], []],
-    "system": [[]],
+    "system": [[], [{"apiKey": []}, {"apiKeyHeader": []}, {"appId": []}]],
 }
 FUNCTION_NAME = re.compile(
-    r"(cancel|create|decide|delete|get|list|ping|query|register|remove|request|reset|revoke|set|show|stream|sync|test|update|upsert)(_[a-z]+)*"
+    r"(approve|cancel|create|decide|delete|execute|get|import|list|listen|ping|query|register|remove|request|reset|revoke|send|set|show|stream|sync|test|transcribe|update|upsert)(_[a-z]+)*"
 )
 EDGE_STATUSES = {"400", "403", "413", "421", "500"}
 ERROR_SCHEMAS = {"admin": "Problem", "core": "CoreError", "local_apps": "LocalAppsError", "system": "Problem"}
 KEY_ORDER = re.compile(
-    r"operationId tags summary description x-permission security( x-stream-event)?( parameters)?( requestBody)? responses"
+    r"operationId tags summary description x-permission( x-mcp)? security( x-stream-event)?( parameters)?( requestBody)? responses"
 )
+# A message that is MCP's, but cannot be answered, is told so in the protocol's own terms, which its clients read.
+MCP_ANSWER = {"application/json": {"$ref": "#/components/schemas/McpAnswer"}}
+MCP_ERRORS = {
+    ("system.mcp.send_message", "400"): MCP_ANSWER | {"application/problem+json": {"$ref": "#/components/schemas/Problem"}},
+    ("system.mcp.send_message", "404"): MCP_ANSWER,
+}
 # Schemathesis draws a text that has a pattern and a larger bound than this character by character.
 MAX_PATTERN_LENGTH = 32 * 1024
 
 
 each = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+each_tool = pytest.mark.parametrize(("tool", "operation"), TOOLS.values(), ids=TOOLS)
 
 
 def parameters_of(operation: Json) -> list[Json]:
@@ -125,7 +136,7 @@ def test_every_component_is_used() -> None:
             assert [name for name in entries if f'"#/components/{kind}/{name}"' not in text] == []
 
 
-@pytest.mark.parametrize("file", sorted((CONTRACT_ROOT / "paths").rglob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted((CONTRACT_ROOT / "paths").rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
 def test_a_path_file_can_be_read_on_a_few_screens(file: Any) -> None:
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 250
 
@@ -310,7 +321,8 @@ def test_errors_have_the_body_of_their_surface(operation: Json) -> None:
     media_type = "application/problem+json" if schema["$ref"].endswith("Problem") else "application/json"
     for status, response in responses_of(operation):
         if int(status) >= 400:
-            assert {name: content["schema"] for name, content in response["content"].items()} == {media_type: schema}, status
+            expected = MCP_ERRORS.get((operation["operationId"], status), {media_type: schema})
+            assert {name: content["schema"] for name, content in response["content"].items()} == expected, status
 
 
 @each
@@ -349,6 +361,47 @@ def point(value: Any, pointer: str) -> Any:
 def test_what_is_created_can_be_reached_by_a_link(operation: Json) -> None:
     if "201" in operation["responses"]:
         assert RESOLVE(operation["responses"]["201"])["links"]
+
+
+@each_tool
+def test_a_tool_is_an_operation_that_any_caller_may_be_allowed(tool: Tool, operation: Operation) -> None:
+    assert operation.surface == "local_apps"
+    assert {name for requirement in operation.security for name, _ in requirement.schemes} == {"apiKey", "apiKeyHeader", "appId"}
+    assert operation.method != "DELETE"
+
+
+@each_tool
+def test_a_tool_says_what_it_does_and_whether_it_changes_anything(tool: Tool, operation: Operation) -> None:
+    assert len(tool.description) >= 20
+    # A client that is not told takes a tool for destructive.
+    assert tool.is_read_only or tool.is_destructive is not None
+
+
+@each_tool
+def test_the_schemas_of_a_tool_stand_on_their_own(tool: Tool, operation: Operation) -> None:
+    for schema in (tool.input_schema, tool.output_schema):
+        if schema is not None:
+            jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema)
+            jsonschema_rs.validator_for(schema)
+            assert schema["type"] == "object"
+            text = orjson.dumps(schema).decode()
+            assert "#/components" not in text
+            assert '"nullable"' not in text
+
+
+@each_tool
+def test_a_tool_takes_the_examples_of_its_operation_and_gives_its_answers(tool: Tool, operation: Operation) -> None:
+    raw = OPERATIONS[f"{operation.method} {operation.path}"]
+    takes = jsonschema_rs.validator_for(tool.input_schema)
+    parameters = {each["name"]: examples_of(each)[0] for each in parameters_of(raw) if each.get("required")}
+    bodies = [example for content in request_contents(raw).values() for example in examples_of(content)]
+    for body in bodies or [{}]:
+        assert takes.is_valid(parameters | body)
+        assert not takes.is_valid(parameters | body | {"not_known": 1})
+    if tool.output_schema is not None:
+        gives = jsonschema_rs.validator_for(tool.output_schema)
+        content = RESOLVE(raw["responses"][str(operation.success_status)])["content"]["application/json"]
+        assert all(gives.is_valid(example) for example in examples_of(content))
 
 
 def test_every_surface_has_a_document_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +12,7 @@ from adapters.model_catalog import ModelIds, by_role, known_models, load_catalog
 from homeport.errors import InvalidRequest
 from homeport.models.environment import KNOWN_PROVIDERS, read_environment, recognize_provider
 from homeport.models.providers import check_base_url, check_provider_name
+from homeport.models.speech import speech_endpoint, traits_of
 
 
 @pytest.mark.parametrize("known", KNOWN_PROVIDERS, ids=lambda known: known.name)
@@ -103,8 +105,24 @@ def test_the_catalogue_knows_models_that_make_embeddings(kind: str, model: str) 
 @pytest.mark.parametrize("known", [known for known in KNOWN_PROVIDERS if known.kind != "openai"], ids=lambda known: known.name)
 def test_the_usual_model_of_a_provider_is_one_that_it_has(known) -> None:  # type: ignore[no-untyped-def]
     models = known_models(known.kind)
-    assert known.default_model in models.chat
+    assert known.default_model in models.chat or set(known.models) <= {*models.speech}
     assert known.default_embedding_model is None or known.default_embedding_model in models.embedding
+
+
+@pytest.mark.parametrize("known", [known for known in KNOWN_PROVIDERS if known.default_speech_model], ids=lambda known: known.name)
+def test_the_usual_model_that_speaks_is_in_the_catalogue(known) -> None:  # type: ignore[no-untyped-def]
+    assert known.default_speech_model in known_models(known.speech_kind or known.catalog or known.name).speech
+
+
+def test_what_is_known_of_the_voices_of_a_provider_is_found_by_its_address() -> None:
+    [openai] = read_environment({"OPENAI_API_KEY": "sk-a"})
+    assert traits_of(openai.endpoint).voices[:2] == ("alloy", "ash")
+    assert traits_of(Endpoint("elevenlabs", "elevenlabs")).voices
+    [mistral] = read_environment({"MISTRAL_API_KEY": "sk-a"})
+    assert speech_endpoint(mistral.endpoint) == replace(mistral.endpoint, kind="mistral")
+    own = Endpoint("openai", "openai", "http://127.0.0.1:8880/v1")
+    assert traits_of(own).voices == ("alloy",), "another server under its name"
+    assert speech_endpoint(own) == own
 
 
 def test_reading_the_catalogue_does_not_import_litellm() -> None:
@@ -119,6 +137,11 @@ def test_reading_the_catalogue_does_not_import_litellm() -> None:
         ({"id": "gpt-4o-mini"}, "chat"),
         ({"id": "text-embedding-3-small"}, "embedding"),
         ({"id": "whisper-1"}, None),
+        ({"id": "gpt-4o-mini-tts"}, "speech"),
+        ({"id": "tts-1-hd"}, "speech"),
+        ({"id": "kokoro"}, "speech"),
+        ({"id": "canopylabs/orpheus-v1-english"}, "speech"),
+        ({"id": "voxtral-mini-tts-latest", "capabilities": {"completion_chat": False}}, "speech"),
         ({"id": "gpt-image-1"}, None),
         ({"id": "llama3.2:latest"}, "chat"),
         ({"id": "qwen2.5-7b-instruct"}, "chat"),
@@ -141,5 +164,5 @@ def test_models_are_told_apart_by_what_they_do(item: dict[str, object], role: st
 
 
 def test_a_list_of_models_is_sorted_by_what_they_do_and_keeps_its_order() -> None:
-    names = ["llama3", "nomic-embed-text", "whisper-1", "qwen3", "bge-m3"]
-    assert by_role({"id": name} for name in names) == ModelIds(("llama3", "qwen3"), ("nomic-embed-text", "bge-m3"))
+    names = ["llama3", "nomic-embed-text", "whisper-1", "tts-1", "qwen3", "bge-m3"]
+    assert by_role({"id": name} for name in names) == ModelIds(("llama3", "qwen3"), ("nomic-embed-text", "bge-m3"), ("tts-1",))

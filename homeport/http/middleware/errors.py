@@ -3,17 +3,13 @@
 import asyncio
 from typing import Any
 
-import structlog
-
 from homeport.contract import Contract
 from homeport.contract.routing import UndecodablePath, split_path
-from homeport.errors import AppError, InternalError
+from homeport.errors import AppError
 from homeport.http.connexion_app import ClientLeft
 from homeport.http.error_bodies import DEFAULT_SURFACE
 from homeport.http.exchange import Exchange, exchange_of
-from homeport.http.rendering import send_error, stopping
-
-log = structlog.get_logger(__name__)
+from homeport.http.rendering import send_error, stopping, tell
 
 
 class Errors:
@@ -37,15 +33,8 @@ class Errors:
             if exchange.status:
                 raise
             await self._answer(stopping(), exchange, scope, send)
-        except AppError as error:
-            if error.status >= 500:
-                log.warning(
-                    "request failed", code=error.code, reason=error.message, cause=repr(error.__cause__) if error.__cause__ else None
-                )
-            await self._answer(error, exchange, scope, send)
-        except Exception:
-            log.exception("request crashed")
-            await self._answer(InternalError(), exchange, scope, send)
+        except Exception as error:  # noqa: BLE001 it is logged by tell()
+            await self._answer(tell(error), exchange, scope, send)
 
     async def _answer(self, error: AppError, exchange: Exchange, scope: Any, send: Any) -> None:
         if exchange.status:

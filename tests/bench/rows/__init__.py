@@ -6,7 +6,9 @@ from pathlib import Path
 from tests.bench.rows.chat import measure_chat, measure_chat_stream, measure_litellm_transport
 from tests.bench.rows.embeddings import measure_embedding
 from tests.bench.rows.http import measure_chat_validation, measure_last_operation, measure_ping, measure_upsert_validation
+from tests.bench.rows.speech import measure_at_once, measure_engines, measure_stream
 from tests.bench.rows.start import measure_memory, measure_start
+from tests.bench.rows.tools import measure_tool_boots, measure_tool_calls
 from tests.bench.rows.vectors import measure_filter, measure_query, measure_upsert
 from tests.bench.table import Effort, Line
 
@@ -24,4 +26,9 @@ ROWS: dict[str, Callable[[Path, Effort], list[Line]]] = {
     "vectors-query": measure_query,
     "vectors-filter": measure_filter,
     "embedding": measure_embedding,
+    "speech": measure_engines,
+    "speech-stream": measure_stream,
+    "speech-at-once": measure_at_once,
+    "mcp": measure_tool_calls,
+    "mcp-boot": measure_tool_boots,
 }

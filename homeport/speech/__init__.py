@@ -1,0 +1,1 @@
+"""Speech: texts to sound, sound to texts."""

@@ -22,7 +22,7 @@ serve: $(VENV)/run.stamp ## start the server; ARGS="--port 8080" is passed on
 	@exec $(BIN)/homeport serve $(ARGS)
 
 test: check ## run the checks, all tests and the contract run; PYTEST_ARGS="-k words" selects tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory contract
 
 check: $(VENV)/dev.stamp ## format, lint, types and the OpenAPI document

@@ -26,6 +26,8 @@ UPSTREAM = os.environ.get("CONTRACT_UPSTREAM")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 # What chats and embeddings go to in this run: the stand-in, as the server's environment names it.
 PROVIDER = "openai"
+# The one that embeds without being told with which model.
+EMBEDDER = "native"
 
 LOOPBACK_DATABASE = "postgresql://user:pass@127.0.0.1:1/db"
 
@@ -146,7 +148,8 @@ def _keep_models(case: AnyCase) -> None:
     if operation == "register_provider" and _is_right(case):
         case.body = {**body, "base_url": UPSTREAM, "kind": "openai", "models": ["echo"]}
     if operation == "set_route" and _is_right(case):
-        case.body = {"targets": [{"provider": PROVIDER}] if body["targets"] else []}
+        provider = EMBEDDER if names.get("role") == "embedding" else PROVIDER
+        case.body = {"targets": [{"provider": provider}] if body["targets"] else []}
 
 
 def _is_right(case: AnyCase) -> bool:

@@ -3,10 +3,12 @@
 With ``CI=true`` nothing is skipped: what cannot be had is a failure.
 """
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,7 +27,7 @@ def require_package(name: str) -> None:
         return
     if not _can_install():
         missing(name)
-    with _no_services_started():
+    with _one_at_a_time(), _no_services_started():
         run = _apt("install", "--yes", "--no-install-recommends", name)
     if run.returncode:
         missing(name, run.stderr.strip().splitlines()[-1:])
@@ -36,7 +38,8 @@ def available_packages(pattern: str) -> list[str]:
     if not shutil.which("apt-cache"):
         return []
     if _can_install():
-        _update()
+        with _one_at_a_time():
+            _update()
     run = subprocess.run(["apt-cache", "search", "--names-only", pattern], capture_output=True, text=True, check=False, timeout=60)
     return sorted(line.split(" ", 1)[0] for line in run.stdout.splitlines() if re.search(pattern, line.split(" ", 1)[0]))
 
@@ -76,6 +79,14 @@ def _apt(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=INSTALL_TIMEOUT_S,
     )
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Several processes run tests at once, and apt gives up where another apt is at work."""
+    with (Path(tempfile.gettempdir()) / "homeport-tests-apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 from shlex import join, quote
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,7 +61,7 @@ def add(
     variables = (read_env_file(env_file) if env_file is not None else {}) | read_named(env or [], "--env", os.environ)
     values: dict[str, Any] = {"env": variables, "headers": read_named(header or [], "--header", {}), "description": description}
     if command:
-        values |= {"command": command[0], "args": command[1:], "cwd": str(cwd.expanduser().absolute()) if cwd else None}
+        values |= {"command": _find_program(command[0]), "args": command[1:], "cwd": str(cwd.expanduser().absolute()) if cwd else None}
     if url is not None:
         values |= {"url": url, "transport": "sse" if sse else "http"}
     if timeout is not None:
@@ -80,6 +81,12 @@ def add(
     say(f"Added the MCP server '{added.name}', which does not work yet.")
     typer.echo(printable(tested.message), err=True)
     say(f"Its log: homeport mcp logs {quote(added.name)}. Try it again: homeport mcp test {quote(added.name)}")
+
+
+def _find_program(command: str) -> str:
+    """Where a program is that is found here: the server that will start it may look in other folders."""
+    found = which(command)
+    return command if found is None else os.path.abspath(found)
 
 
 @app.command("import")

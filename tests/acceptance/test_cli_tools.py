@@ -1,6 +1,7 @@
 """``homeport mcp``, ``homeport tools`` and ``homeport events``, beside a running server that follows at once."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,13 @@ def test_a_server_is_added_tried_called_and_removed(server: Server, app_id: str)
     assert execute(server, app_id, "first", "echo", text="x").status_code == 200
     assert "Removed" in run(server, "mcp", "remove", "first")
     assert execute(server, app_id, "first", "echo", text="x").json()["code"] == "MCP_SERVER_NOT_FOUND"
+
+
+def test_a_program_is_kept_with_its_folder_because_the_server_may_look_in_others(server: Server) -> None:
+    run(server, "mcp", "add", "shell", "--quiet", "--", "sh", "-c", "exit 0")
+    (item,) = [each for each in listed(server, "mcp", "list") if each["name"] == "shell"]
+    assert (item["command"], item["args"]) == (shutil.which("sh"), ["-c", "exit 0"])
+    run(server, "mcp", "remove", "shell")
 
 
 def test_a_server_that_does_not_work_stays_and_says_why(server: Server) -> None:

@@ -13,6 +13,7 @@ import pytest
 from realtimex_sdk import PermissionDeniedError, RealtimeXSDK  # type: ignore[import-untyped]
 
 from tests.acceptance.servers import Admin, Server, eventually
+from tests.processes import children_running
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ def duration_s(content: bytes) -> float:
 
 def voices_of(server: Server) -> list[psutil.Process]:
     """The processes that speak for a server."""
-    return [each for each in psutil.Process(server.process.pid).children() if "adapters.voices" in " ".join(each.cmdline())]
+    return children_running("adapters.voices", psutil.Process(server.process.pid))
 
 
 async def test_an_app_speaks(app: RealtimeXSDK) -> None:

@@ -17,6 +17,7 @@ from adapters.audio.playback import PlaybackUnavailable, play
 from adapters.audio.voice_activity import VoiceActivity
 from adapters.recognizers.pocketsphinx import PocketSphinx
 from tests.acceptance.servers import eventually
+from tests.processes import children_running
 from tests.sounds import speak, wrong_words
 from tests.virtual_microphone import NO_SOUND, VirtualMicrophone, virtual_microphone
 
@@ -79,7 +80,7 @@ async def write_down(sound: Pcm) -> str:
 
 def device_processes() -> list[psutil.Process]:
     """Those that this process has started and that still run."""
-    return [each for each in psutil.Process().children() if "adapters.audio.device_process" in each.cmdline()]
+    return children_running("adapters.audio.device_process")
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-import psutil
 import pytest
 
 from adapters.audio.pcm import Pcm
@@ -29,6 +28,7 @@ from homeport.speech.places import MAX_CHARACTERS
 from homeport.speech.speaking import Speaking
 from tests.integration.parts import key_principal
 from tests.piper_fixture import make_piper_voice
+from tests.processes import children_running
 
 pytestmark = pytest.mark.anyio
 
@@ -313,7 +313,7 @@ async def test_piper_is_the_default_once_a_voice_is_there(speaking: Speaking, tm
 async def test_when_everything_ends_no_process_is_left(models: Models, tmp_path: Path) -> None:
     speaking = Speaking(Settings(data_dir=tmp_path), models)
     await asyncio.gather(*(speaking.speak("Hello.", provider=name) for name in ("espeak", "system") for _ in range(4)))
-    own = [each for each in psutil.Process().children() if "adapters.voices" in " ".join(each.cmdline())]
+    own = children_running("adapters.voices")
     assert own
     await speaking.close()
     assert not any(each.is_running() for each in own)

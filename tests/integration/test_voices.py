@@ -18,6 +18,7 @@ from adapters.voices.espeak import PROCESSES, Espeak
 from adapters.voices.pool import Pool
 from adapters.voices.system import SystemVoices
 from homeport.errors import Unavailable, UpstreamError
+from tests.processes import children_running
 
 pytestmark = pytest.mark.anyio
 
@@ -327,7 +328,7 @@ async def test_fifty_lives_leave_no_process_no_descriptor_and_no_file() -> None:
     before, left = descriptors(), files()
     for _ in range(50):
         await live()
-    assert not psutil.Process().children(recursive=True)
+    assert children_running("adapters.voices") == []
     assert descriptors() <= before
     assert files() <= left
 

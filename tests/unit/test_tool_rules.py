@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -11,7 +11,7 @@ from homeport.permission_names import check_permission
 from homeport.tools import EVERYBODY, Decision, ToolRule, agent_subject, app_subject, parse_pattern, tool_permission
 from homeport.tools.rules import Rules
 
-APP, AGENT = app_subject(uuid4()), agent_subject("@writer")
+APP, AGENT = app_subject(UUID("7d1f3a52-9c0e-4b8f-8a61-2e5d4c3b1a09")), agent_subject("@writer")
 
 
 def rules(*given: tuple[str, str, Decision]) -> Rules:

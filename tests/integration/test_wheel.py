@@ -8,6 +8,7 @@ import tarfile
 import tomllib
 import zipfile
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import httpx
@@ -103,7 +104,7 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Pa
 def test_the_wheel_needs_what_the_project_declares(wheel_environment: WheelEnvironment) -> None:
     code = "import importlib.metadata as m, json; d = m.distribution('homeport'); print(json.dumps([d.version, len(d.requires)]))"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     assert wheel_environment.run("python", "-c", code).strip() == f'["{homeport.__version__}", {len(requirements)}]'
 
 

@@ -1,8 +1,8 @@
 """What a handler may return besides a plain JSON value. Plain data: ``homeport.http`` turns it into bytes on the wire."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,33 @@ class EventStream:
 
     frames: AsyncIterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Closable(Protocol):
+    """Something that holds on to work until it is closed."""
+
+    async def aclose(self) -> None:
+        """Stop the work."""
+
+
+class Frames:
+    """The frames of an EventStream and the source that they are made of, closed together: a generator that was never started would not
+    close its source."""
+
+    def __init__(self, frames: AsyncGenerator[bytes], source: Closable) -> None:
+        self._frames = frames
+        self._source = source
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    async def aclose(self) -> None:
+        """Stop making frames, then close the source."""
+        await self._frames.aclose()
+        await self._source.aclose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from asyncio import gather
 from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -10,7 +10,7 @@ import orjson
 from homeport.home import Home
 from homeport.identity import Principal
 from homeport.models import ChatResult, ChatStream, Delta, Finish, Provider
-from homeport.replies import EventStream
+from homeport.replies import EventStream, Frames
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -25,7 +25,8 @@ async def create_chat(home: Home, principal: Principal, body: dict[str, Any]) ->
 
 async def stream_chat(home: Home, principal: Principal, body: dict[str, Any]) -> EventStream:
     """Answer a conversation piece by piece."""
-    return EventStream(_Frames(await home.models.stream_chat(body["messages"], caller=principal, **_options(body))))
+    stream = await home.models.stream_chat(body["messages"], caller=principal, **_options(body))
+    return EventStream(Frames(_frames(stream), stream))
 
 
 async def create_embedding(home: Home, principal: Principal, body: dict[str, Any]) -> dict[str, Any]:
@@ -59,24 +60,6 @@ async def list_chat_providers(home: Home) -> dict[str, Any]:
 async def list_embed_providers(home: Home) -> dict[str, Any]:
     """The providers of embeddings."""
     return {"success": True, "providers": _providers(await home.models.embedding_providers())}
-
-
-class _Frames:
-    """The frames of a streamed answer. A class, because a generator that was never started would not close the stream."""
-
-    def __init__(self, stream: ChatStream) -> None:
-        self._stream = stream
-        self._frames = _frames(stream)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return await anext(self._frames)
-
-    async def aclose(self) -> None:
-        await self._frames.aclose()
-        await self._stream.aclose()
 
 
 async def _frames(stream: ChatStream) -> AsyncGenerator[bytes]:

@@ -3,13 +3,13 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncGenerator
-from typing import Any, Self
+from typing import Any
 
 import orjson
 
 from homeport.home import Home
 from homeport.identity import Principal
-from homeport.replies import EventStream, Reply
+from homeport.replies import EventStream, Frames, Reply
 from homeport.speech.speaking import MAX_SPEED, MIN_SPEED, USUAL_SPEED, VoiceProvider
 from homeport.speech.speeches import SpeechStream
 
@@ -34,25 +34,8 @@ async def create_speech(home: Home, principal: Principal, body: dict[str, Any]) 
 
 async def stream_speech(home: Home, principal: Principal, body: dict[str, Any]) -> EventStream:
     """Speak a text chunk by chunk."""
-    return EventStream(_Frames(await home.speaking.stream(body["text"], caller=principal, **_options(body))))
-
-
-class _Frames:
-    """The frames of a text that is spoken. A class, because a generator that was never started would not close the stream."""
-
-    def __init__(self, stream: SpeechStream) -> None:
-        self._stream = stream
-        self._frames = _frames(stream)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return await anext(self._frames)
-
-    async def aclose(self) -> None:
-        await self._frames.aclose()
-        await self._stream.aclose()
+    stream = await home.speaking.stream(body["text"], caller=principal, **_options(body))
+    return EventStream(Frames(_frames(stream), stream))
 
 
 async def _frames(stream: SpeechStream) -> AsyncGenerator[bytes]:

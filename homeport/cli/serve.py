@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,13 +101,14 @@ def _database_starting(settings: "Settings") -> Iterator[Callable[[], "SecretStr
     if sys.stderr.isatty() and not (settings.data_dir / "postgres").exists():
         typer.echo(f"Setting up a new database in {settings.data_dir}, once; this takes a few seconds.", err=True)
     embedded = EmbeddedPostgres(settings.data_dir)
-    with ThreadPoolExecutor(1) as executor:
+    executor = ThreadPoolExecutor(1)
+    try:
+        # Inside: a signal may end this at any point, and from the next line on there is something to stop.
         started = executor.submit(embedded.start)
-        try:
-            yield lambda: SecretStr(started.result())
-        finally:
-            wait([started])
-            embedded.stop()
+        yield lambda: SecretStr(started.result())
+    finally:
+        executor.shutdown()
+        embedded.stop()
 
 
 async def _prepare(settings: "Settings") -> str | None:

@@ -25,6 +25,7 @@ from tests.integration.external_postgres import ExternalServer, external_binarie
 from tests.integration.servers import Restartable, pid_of, wait_until
 from tests.upstream_plugin import running_upstream as running_upstream
 from tests.upstream_plugin import upstream as upstream
+from tests.virtual_microphone import VirtualMicrophone, virtual_microphone
 
 MEMORY = Path("/dev/shm")
 ROOM_BYTES = 1024**3
@@ -170,3 +171,17 @@ def restartable(used_dir: Path) -> Iterator[Restartable]:
     server = Restartable(used_dir)
     yield server
     server.leave()
+
+
+@pytest.fixture(scope="module")
+def sound_system() -> Iterator[VirtualMicrophone]:
+    with virtual_microphone() as microphone:
+        yield microphone
+
+
+@pytest.fixture
+def microphone(sound_system: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch) -> VirtualMicrophone:
+    """The microphone that recordings of this process find."""
+    for name, value in sound_system.environment.items():
+        monkeypatch.setenv(name, value)
+    return sound_system

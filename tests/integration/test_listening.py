@@ -1,7 +1,7 @@
 """Listening: from what is said into the microphone to its words, on a sound system of the tests' own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from homeport.speech.listening import Listening
 from homeport.speech.recognition import Recognition
 from tests.acceptance.servers import eventually
 from tests.sounds import speak, wrong_words
-from tests.virtual_microphone import NO_SOUND, VirtualMicrophone, virtual_microphone
+from tests.virtual_microphone import NO_SOUND, VirtualMicrophone
 from tests.whisper_fixture import SENTENCE as WHAT_WHISPER_HEARS
 from tests.whisper_fixture import make_whisper_model
 
@@ -26,20 +26,6 @@ pytestmark = pytest.mark.anyio
 SENTENCES = ("can you help me find my keys", "please open the door")
 BLOCK = 2 * RATE // 10
 TIMEOUT_S = 30
-
-
-@pytest.fixture(scope="module")
-def sound_system() -> Iterator[VirtualMicrophone]:
-    with virtual_microphone() as microphone:
-        yield microphone
-
-
-@pytest.fixture
-def microphone(sound_system: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch) -> VirtualMicrophone:
-    """The microphone that recordings of this process find."""
-    for name, value in sound_system.environment.items():
-        monkeypatch.setenv(name, value)
-    return sound_system
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
@@ -26,20 +26,6 @@ pytestmark = pytest.mark.anyio
 # Of those that pocketsphinx understands when they are spoken well, one that it understands every time.
 SENTENCE = "can you help me find my keys"
 TIMEOUT_S = 20
-
-
-@pytest.fixture(scope="module")
-def sound_system() -> Iterator[VirtualMicrophone]:
-    with virtual_microphone() as microphone:
-        yield microphone
-
-
-@pytest.fixture
-def microphone(sound_system: VirtualMicrophone, monkeypatch: pytest.MonkeyPatch) -> VirtualMicrophone:
-    """The microphone that recordings of this process find."""
-    for name, value in sound_system.environment.items():
-        monkeypatch.setenv(name, value)
-    return sound_system
 
 
 @pytest.fixture

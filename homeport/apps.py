@@ -26,7 +26,7 @@ from homeport.paging import Page, fetch_page
 from homeport.permission_names import check_grantable
 from homeport.settings import Settings
 from homeport.slugs import check_slug, insert_with_slug, slug_taken, slugs_for
-from homeport.tables import activities, api_keys, apps, jobs, user_tokens
+from homeport.tables import activities, agent_sessions, api_keys, apps, jobs, tasks, user_tokens, webhook_events
 from homeport.vectors.configs import remove_config
 
 MAX_DECLARED = 100
@@ -197,6 +197,9 @@ async def _delete_rows(connection: AsyncConnection, app_id: UUID) -> None:
     await connection.execute(delete(activities).where(activities.c.owner_id == app_id))
     await connection.execute(delete(user_tokens).where(user_tokens.c.owner_id == app_id))
     await connection.execute(delete(jobs).where(jobs.c.owner_id == app_id))
+    await connection.execute(delete(agent_sessions).where(agent_sessions.c.owner_id == app_id))
+    await connection.execute(delete(tasks).where(tasks.c.owner_id == app_id))
+    await connection.execute(delete(webhook_events).where(webhook_events.c.owner_id == app_id))
     await forget_namespaces(connection, app_id)
     await remove_config(connection, app_id)
 

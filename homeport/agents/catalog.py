@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import RowMapping, delete, select
 from sqlalchemy.dialects.postgresql import insert
 
 from adapters.postgres import Database
+from homeport.agents.limits import Limits
 from homeport.errors import Conflict, InvalidRequest, NotFound
 from homeport.ids import check_name
 from homeport.slugs import check_slug, insert_with_slug, slugs_for
@@ -27,6 +28,12 @@ class Agent:
     description: str
     hub_id: str | None
     created_at: datetime
+    instructions: str
+    provider: str | None
+    model: str | None
+    tools: list[str]
+    limits: Limits
+    updated_at: datetime
 
 
 class Agents:
@@ -45,7 +52,7 @@ class Agents:
         """All agents, oldest first."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(select(agents).order_by(agents.c.id))
-            return [Agent(**row) for row in rows.mappings()]
+            return [_agent(row) for row in rows.mappings()]
 
     async def create(self, display_name: str, slug: str | None = None, description: str = "", hub_id: str | None = None) -> Agent:
         """Make an agent; its slug (which may begin with @) is made from the name unless it is given.
@@ -58,7 +65,7 @@ class Agents:
             raise InvalidRequest(f"A description has at most {MAX_DESCRIPTION} characters.")
         values = {"display_name": display_name, "description": description, "hub_id": hub_id}
         async with self._database.transaction() as connection:
-            return Agent(**await insert_with_slug(connection, agents, values, slugs, [agents.c.slug]))
+            return _agent(await insert_with_slug(connection, agents, values, slugs, [agents.c.slug]))
 
     async def remove(self, slug: str) -> Agent:
         """Remove an agent. Raises NotFound, and Conflict for the default one."""
@@ -69,7 +76,11 @@ class Agents:
             row = rows.mappings().one_or_none()
         if row is None:
             raise NotFound("Agent not found")
-        return Agent(**row)
+        return _agent(row)
+
+
+def _agent(row: RowMapping) -> Agent:
+    return Agent(**{**row, "limits": Limits(**row["limits"])})
 
 
 def _check_agent_slug(slug: str) -> str:

@@ -1,4 +1,4 @@
-"""What an embedding of texts is, whoever makes it. It fails as a chat does: the errors are those of ``adapters.chat``."""
+"""What an embedding of texts is, whoever makes it. It fails as a chat does: the errors are those of ``adapters.model_failures``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,12 +32,12 @@ class EmbeddingResult:
     duration_s: float
 
 
-# What was asked of a model, as the errors of ``adapters.chat`` name it.
+# What was asked of a model, as the errors of ``adapters.model_failures`` name it.
 A_TEXT = "A text"
 
 
 class EmbeddingTransport(Protocol):
-    """A way to reach embedding models. Raises the errors of ``adapters.chat`` and nothing else."""
+    """A way to reach embedding models. Raises the errors of ``adapters.model_failures`` and nothing else."""
 
     async def embed(self, endpoint: Endpoint, request: EmbeddingRequest) -> EmbeddingResult:
         """Ask in one request and wait for all vectors, whose numbers are finite."""

@@ -1,8 +1,7 @@
 """Chat, embeddings and speech with every provider that does not speak OpenAI's protocol, through LiteLLM.
 
-LiteLLM takes seconds and some 190 MB to import, so it is imported at first use or by ``warm``, in a thread. Its exceptions do not tell
-reliably what happened (a refused connection is a 500, a 401 a BadRequestError), but the chain of causes below them does: it is
-read down to the HTTP client's own exception, and the errors are those of ``adapters.chat``.
+LiteLLM takes seconds and some 190 MB to import, so it is imported at first use or by ``warm``, in a thread. What it raises is told as the
+errors of ``adapters.model_failures``.
 """
 
 import asyncio
@@ -11,40 +10,25 @@ import importlib
 import os
 import warnings
 from base64 import b64decode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from json import JSONDecodeError
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from logging import CRITICAL, getLogger
 from threading import Lock
 from time import perf_counter
 from typing import Any
 
-import httpx
 import structlog
 
 from adapters.audio.encoded import EncodedAudio
 from adapters.audio.pcm import Pcm
-from adapters.chat import (
-    CONVERSATION,
-    HEARTBEAT_S,
-    KNOWN_CODES,
-    ChatRequest,
-    ChatResult,
-    ChatStream,
-    Delta,
-    Endpoint,
-    Finish,
-    Silence,
-    StreamEvent,
-    Usage,
-    bad_answer,
-    refused,
-    too_slow,
-    unreachable,
-)
+from adapters.chat import HEARTBEAT_S, ChatRequest, ChatResult, ChatStream, Delta, Endpoint, Finish, Silence, StreamEvent, Usage, text_of
 from adapters.embedding import A_TEXT, EmbeddingRequest, EmbeddingResult
+from adapters.litellm_chunks import SILENCE, ChunkReader
+from adapters.litellm_failures import error_of, status_of
 from adapters.model_catalog import ModelIds, known_models
-from adapters.openai_wire import text_of, vectors_of
+from adapters.model_failures import CONVERSATION, bad_answer, too_slow
+from adapters.openai_wire import vectors_of
 from adapters.speech import NOT_AUDIO, THE_TEXT, SpeechRequest, SpeechResult, audio_of, samples_of
+from adapters.tool_calls import Extras, describe_tools, messages_of, tool_option_to_leave_out
 from homeport.errors import AppError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -54,6 +38,7 @@ ENVIRONMENT = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTI
 # What is asked for where WAV cannot be: samples without a header, of a rate that every account may have.
 SAMPLE_FORMATS = {"elevenlabs": ("pcm_24000", 24_000)}
 GEMINI_RATE = 24_000
+MAX_LEARNED = 256
 GRACE_S = 5.0  # LiteLLM's own time limit is this much later than ours, so that ours decides
 
 _import_lock = Lock()
@@ -83,6 +68,7 @@ class LiteLLM:
         self._stream_idle_s = stream_idle_s
         self._heartbeat_s = heartbeat_s
         self._package: Any = None
+        self._refused_options: dict[tuple[str, str | None, str], frozenset[str]] = {}
 
     async def warm(self) -> None:
         """Import the package, so that the first chat does not wait for it. Raises Unavailable when that is not possible."""
@@ -101,8 +87,12 @@ class LiteLLM:
         answer = await self._complete(endpoint, request, request.timeout_s or self._chat_timeout_s)
         if answer is None or not answer.choices:  # LiteLLM returns None where one of its own retries went wrong
             raise bad_answer(endpoint, "gave an answer without content")
-        content = text_of(answer.choices[0].message.content)
-        return ChatResult(content, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
+        message = answer.choices[0].message
+        extras = Extras(endpoint)
+        extras.read(_extras_of(message), is_whole=True)
+        usage, duration_s = Usage.of(answer.get("usage")), perf_counter() - started
+        content = text_of(message.content)
+        return ChatResult(content, endpoint.provider, request.model, usage, duration_s, extras.calls(), extras.reasoning)
 
     async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
         """Ask; return when the answer begins."""
@@ -177,19 +167,44 @@ class LiteLLM:
             self._package.in_memory_llm_clients_cache.flush_cache()
 
     async def _complete(self, endpoint: Endpoint, request: ChatRequest, timeout_s: float, **options: Any) -> Any:
-        """Begin to answer a conversation, or answer it."""
+        """Begin to answer a conversation, or answer it, without the options that the model is known to refuse."""
+        key = (endpoint.kind, endpoint.base_url, request.model)
+        without = self._refused_options.get(key, frozenset())
         options |= {
-            "messages": [_with_file_urls_as_ids(message) for message in request.messages],
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "response_format": request.response_format,
         }
-        return await self._call(self._package.acompletion, endpoint, request.model, timeout_s, CONVERSATION, **options)
+        while True:
+            messages = [_with_file_urls_as_ids(message) for message in messages_of(request, without)]
+            asked = {**options, "messages": messages, **describe_tools(request, without)}
+            try:
+                return await self._attempt(self._package.acompletion, endpoint, request.model, timeout_s, asked)
+            except AppError:
+                raise
+            except Exception as error:  # LiteLLM raises whatever its provider modules raise; all of it is mapped
+                option = tool_option_to_leave_out(request, status_of(error), str(error))
+                if option is None or option in without:
+                    raise error_of(endpoint, request.model, error, timeout_s, CONVERSATION) from error
+            without |= {option}
+            if len(self._refused_options) < MAX_LEARNED:
+                self._refused_options[key] = without
 
     async def _call(
         self, function: Callable[..., Awaitable[Any]], endpoint: Endpoint, model: str, timeout_s: float, what: str, **options: Any
     ) -> Any:
-        """Call LiteLLM; what it raises leaves as one of the errors of ``adapters.chat``."""
+        """Call LiteLLM; what it raises leaves as one of the errors of ``adapters.model_failures``."""
+        try:
+            return await self._attempt(function, endpoint, model, timeout_s, options)
+        except AppError:
+            raise
+        except Exception as error:  # as above
+            raise error_of(endpoint, model, error, timeout_s, what) from error
+
+    async def _attempt(
+        self, function: Callable[..., Awaitable[Any]], endpoint: Endpoint, model: str, timeout_s: float, options: Mapping[str, Any]
+    ) -> Any:
+        """Call LiteLLM in time. Raises what it raises."""
         call = function(
             model=f"{endpoint.kind}/{model}",
             api_base=endpoint.base_url,
@@ -203,78 +218,46 @@ class LiteLLM:
                 return await call
         except TimeoutError as error:
             raise too_slow(endpoint, timeout_s) from error
-        except Exception as error:  # LiteLLM raises whatever its provider modules raise; all of it is mapped
-            raise _mapped(endpoint, model, error, timeout_s, what) from error
 
     async def _events(self, endpoint: Endpoint, request: ChatRequest, answer: Any, started: float) -> AsyncGenerator[StreamEvent]:
         """The answer, piece by piece, until it is complete. Closing the generator closes the connection."""
         usage = Usage()
         has_text = False
+        extras = Extras(endpoint)
         idle_s = request.timeout_s or self._stream_idle_s
-        chunks = _ChunkReader(answer, idle_s, self._heartbeat_s)
+        chunks = ChunkReader(answer, idle_s, self._heartbeat_s)
         try:
             while (chunk := await chunks.read()) is not None:
-                if chunk is _SILENCE:
+                if chunk is SILENCE:
                     yield Silence()
                     continue
                 if found := chunk.get("usage"):
                     usage = Usage.of(found)
                 delta = chunk.choices[0].delta if chunk.choices else None
-                has_text = has_text or bool(getattr(delta, "reasoning_content", None))
-                if text := text_of(getattr(delta, "content", None)):
+                text = text_of(getattr(delta, "content", None))
+                if delta is not None:
+                    extras.read(_extras_of(delta))
+                if text:
                     has_text = True
                     yield Delta(text)
-            if not has_text:  # LiteLLM makes a finished, empty answer even of a web page
+            if not has_text and extras.is_empty:  # LiteLLM makes a finished, empty answer even of a web page
                 raise bad_answer(endpoint, "ended its answer before it began")
-            yield Finish(endpoint.provider, request.model, usage, perf_counter() - started)
+            yield Finish(endpoint.provider, request.model, usage, perf_counter() - started, extras.calls(), extras.reasoning)
         except AppError:
             raise
         except TimeoutError as error:
             raise too_slow(endpoint, idle_s) from error
         except Exception as error:  # as above
-            raise _mapped(endpoint, request.model, error, idle_s) from error
+            raise error_of(endpoint, request.model, error, idle_s) from error
         finally:
             await chunks.close()
 
 
-_SILENCE: Any = object()
-
-
-class _ChunkReader:
-    """Reads LiteLLM's chunks and notices silence. A read that is given up would lose a chunk, so it goes on in a task."""
-
-    def __init__(self, answer: Any, idle_s: float, heartbeat_s: float) -> None:
-        self._answer = answer
-        self._chunks: AsyncIterator[Any] = aiter(answer)
-        self._idle_s = idle_s
-        self._heartbeat_s = heartbeat_s
-        self._silent_s = 0.0
-        self._pending: asyncio.Task[Any] | None = None
-
-    async def read(self) -> Any:
-        """The next chunk, None at the end, _SILENCE when there was none for a heartbeat. Raises TimeoutError, and what LiteLLM raises."""
-        if self._pending is None:
-            self._pending = asyncio.create_task(self._next())
-        wait_s = min(self._heartbeat_s, self._idle_s - self._silent_s)
-        done, _ = await asyncio.wait({self._pending}, timeout=wait_s)
-        if done:
-            self._silent_s = 0
-            chunk, self._pending = self._pending, None
-            return chunk.result()
-        self._silent_s += wait_s
-        if self._silent_s >= self._idle_s:
-            raise TimeoutError
-        return _SILENCE
-
-    async def close(self) -> None:
-        """Give up reading and close the connection."""
-        if self._pending is not None:
-            self._pending.cancel()
-            await asyncio.gather(self._pending, return_exceptions=True)
-        await self._answer.aclose()
-
-    async def _next(self) -> Any:
-        return await anext(self._chunks, None)
+def _extras_of(message: Any) -> dict[str, Any]:
+    """Tool calls and reasoning of a message, or of a piece of one."""
+    calls = getattr(message, "tool_calls", None)
+    found = {"reasoning_content": getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)}
+    return {**found, "tool_calls": [call.model_dump() for call in calls]} if calls else found
 
 
 def _with_file_urls_as_ids(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -291,35 +274,3 @@ def _with_file_url_as_id(block: Any) -> Any:
         return block
     rest = {name: value for name, value in file.items() if name != "file_data"}
     return {**block, "file": {**rest, "file_id": file["file_data"]}}
-
-
-def _mapped(endpoint: Endpoint, model: str, error: Exception, limit_s: float, what: str = CONVERSATION) -> AppError:
-    """The error of ``adapters.chat`` for what LiteLLM raised."""
-    for cause in _causes(error):
-        if isinstance(cause, httpx.HTTPStatusError):
-            code = next((code for code in KNOWN_CODES if code in f"{error} {getattr(error, 'body', None)}"), None)
-            retry_after = cause.response.headers.get("Retry-After")
-            return refused(endpoint, model, cause.response.status_code, code=code, reason=error, retry_after=retry_after, what=what)
-        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
-            return unreachable(endpoint, cause)
-        if isinstance(cause, httpx.TimeoutException):
-            return too_slow(endpoint, limit_s)
-        if isinstance(cause, httpx.TransportError):
-            return bad_answer(endpoint, "broke off in the middle of its answer", cause)
-        if isinstance(cause, JSONDecodeError):
-            return bad_answer(endpoint, "answered with something that is not JSON", cause)
-    status = getattr(error, "status_code", None)
-    # A 500 that no answer brought is LiteLLM's own failure to understand one, and with Gemini a 422.
-    if isinstance(status, int) and status >= 400 and status not in {422, 500} and type(error).__name__ != "MidStreamFallbackError":
-        return refused(endpoint, model, status, reason=error, what=what)
-    return bad_answer(endpoint, "reported an error instead of an answer", error)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it came from, outermost first."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__

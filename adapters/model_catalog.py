@@ -48,11 +48,13 @@ class Price(NamedTuple):
 
 
 class Catalog(NamedTuple):
-    """By LiteLLM's provider name: ``models``, not counting retired ones, ``modes`` of all, and prices. Ids lack the provider's prefix."""
+    """By LiteLLM's provider name: ``models``, not counting retired ones, ``modes`` of all, prices, and how many tokens may be put in. Ids
+    lack the provider's prefix."""
 
     models: Mapping[str, ModelIds]
     modes: Mapping[str, Mapping[str, str]]
     prices: Mapping[tuple[str, str], tuple[float, float]]
+    windows: Mapping[tuple[str, str], int]
 
 
 @cache
@@ -61,11 +63,12 @@ def load_catalog() -> Catalog:
     package = find_spec("litellm")
     path = Path(package.origin).with_name(LIST_FILE) if package and package.origin else None
     if path is None or not path.is_file():
-        return Catalog({}, {}, {})
+        return Catalog({}, {}, {}, {})
     today = date.today().isoformat()
     modes: dict[str, dict[str, str]] = {}
     models: dict[str, dict[Role, list[str]]] = {}
     prices: dict[tuple[str, str], tuple[float, float]] = {}
+    windows: dict[tuple[str, str], int] = {}
     for key, entry in orjson.loads(path.read_bytes()).items():
         listed_as, mode = str(entry.get("litellm_provider")), entry.get("mode")
         if not isinstance(mode, str):
@@ -75,12 +78,14 @@ def load_catalog() -> Catalog:
         modes.setdefault(provider, {})[name] = mode
         if isinstance(price := entry.get("input_cost_per_token"), int | float):
             prices[provider, name] = (price, entry.get("output_cost_per_token") or 0)
+        if isinstance(window := entry.get("max_input_tokens") or entry.get("max_tokens"), int):
+            windows[provider, name] = window
         is_retired = str(entry.get("deprecation_date") or "9999") < today
         role = _ROLES.get(mode)
         if role and not is_retired and _is_what_it_says(key, role):
             models.setdefault(provider, {}).setdefault(role, []).append(name)
     ids = {provider: {role: tuple(dict.fromkeys(names)) for role, names in roles.items()} for provider, roles in models.items()}
-    return Catalog({provider: ModelIds(**roles) for provider, roles in ids.items()}, modes, prices)
+    return Catalog({provider: ModelIds(**roles) for provider, roles in ids.items()}, modes, prices, windows)
 
 
 def known_models(kind: str) -> ModelIds:
@@ -92,6 +97,11 @@ def price_of(kind: str, model: str) -> Price | None:
     """What a model of a LiteLLM provider costs; None when the list does not know it."""
     found = load_catalog().prices.get((EMBEDDING_NAMES.get(kind, kind), model))
     return Price(*(Decimal(str(each)) for each in found)) if found else None
+
+
+def context_window_of(kind: str, model: str) -> int | None:
+    """How many tokens may be put into a model of a LiteLLM provider; None when the list does not know it."""
+    return load_catalog().windows.get((EMBEDDING_NAMES.get(kind, kind), model))
 
 
 def role_of(item: Mapping[str, Any], kind: str = "openai") -> Role | None:

@@ -1,7 +1,7 @@
 """Chat, embeddings and speech with whatever speaks OpenAI's protocol (OpenAI, Groq, Ollama, vLLM, LM Studio, …), directly over aiohttp.
 
 One connection pool per process. Redirects are not followed, because they would carry the key elsewhere; answers are bounded in
-size and time; whatever goes wrong leaves as one of the errors of ``adapters.chat``.
+size and time; whatever goes wrong leaves as one of the errors of ``adapters.model_failures``.
 """
 
 import asyncio
@@ -16,30 +16,16 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import orjson
 
-from adapters.chat import (
-    CONVERSATION,
-    HEARTBEAT_S,
-    ChatRequest,
-    ChatResult,
-    ChatStream,
-    Delta,
-    Endpoint,
-    Finish,
-    Silence,
-    StreamEvent,
-    Usage,
-    bad_answer,
-    too_slow,
-    unreachable,
-)
+from adapters.chat import HEARTBEAT_S, ChatRequest, ChatResult, ChatStream, Delta, Endpoint, Finish, Silence, StreamEvent, Usage
 from adapters.embedding import A_TEXT, EmbeddingRequest, EmbeddingResult
 from adapters.model_catalog import ModelIds, load_catalog
+from adapters.model_failures import CONVERSATION, bad_answer, too_slow, unreachable
 from adapters.openai_wire import (
     StreamedAnswer,
     build_embedding_payload,
     build_payload,
     build_speech_payload,
-    content_of,
+    message_of,
     model_ids_of,
     option_to_leave_out,
     options_refused_by,
@@ -84,8 +70,9 @@ class OpenAIProtocol:
         except TimeoutError as error:
             raise too_slow(endpoint, timeout_s) from error
         answer = parse_answer(endpoint, request.model, body)
-        content = content_of(endpoint, answer)
-        return ChatResult(content, endpoint.provider, request.model, Usage.of(answer.get("usage")), perf_counter() - started)
+        content, extras = message_of(endpoint, answer)
+        usage, duration_s = Usage.of(answer.get("usage")), perf_counter() - started
+        return ChatResult(content, endpoint.provider, request.model, usage, duration_s, extras.calls(), extras.reasoning)
 
     async def open_stream(self, endpoint: Endpoint, request: ChatRequest) -> ChatStream:
         """Ask; return when the answer begins."""
@@ -140,7 +127,7 @@ class OpenAIProtocol:
             if response.status == 200:
                 return response
             refusal = await _read(endpoint, response)
-            option = option_to_leave_out(refusal) if response.status in {400, 422} else None
+            option = option_to_leave_out(request, response.status, refusal)
             if option is None or option in without:
                 raise refusal_error(endpoint, request.model, response.status, refusal, response.headers.get("Retry-After"))
             without |= {option}
@@ -220,7 +207,8 @@ class OpenAIProtocol:
                     if text := answer.read(event):
                         yield Delta(text)
             answer.check_complete()
-            yield Finish(endpoint.provider, request.model, answer.usage, perf_counter() - started)
+            calls, reasoning = answer.extras.calls(), answer.extras.reasoning
+            yield Finish(endpoint.provider, request.model, answer.usage, perf_counter() - started, calls, reasoning)
             await _drain(response)
         finally:
             response.close()

@@ -8,17 +8,19 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from adapters.chat import CONVERSATION, ChatRequest, Endpoint, Usage, bad_answer, refused
+from adapters.chat import ChatRequest, Endpoint, Usage, text_of
 from adapters.embedding import EmbeddingRequest
 from adapters.model_catalog import ModelIds, by_role
+from adapters.model_failures import CONVERSATION, bad_answer, refused
 from adapters.speech import SpeechRequest
 from adapters.sse import ServerSentEvent
+from adapters.tool_calls import Extras, describe_tools, messages_of, tool_option_to_leave_out
 from homeport.errors import AppError
 
 
 def build_payload(request: ChatRequest, without: frozenset[str], *, is_stream: bool) -> dict[str, Any]:
     """The body to post, leaving out the options named in ``without``."""
-    payload: dict[str, Any] = {"model": request.model, "messages": request.messages}
+    payload: dict[str, Any] = {"model": request.model, "messages": messages_of(request, without), **describe_tools(request, without)}
     if request.temperature is not None and "temperature" not in without:
         payload["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -55,12 +57,16 @@ def options_refused_by(endpoint: Endpoint) -> frozenset[str]:
     return frozenset({"max_tokens"}) if is_openai else frozenset()
 
 
-def option_to_leave_out(refusal: bytes) -> str | None:
+def option_to_leave_out(request: ChatRequest, status: int, refusal: bytes) -> str | None:
     """The option that an upstream refuses as such, so that the request is worth repeating without it.
 
     The official clients always send a temperature and max_tokens. Reasoning models refuse both, servers that check strictly refuse
-    ``stream_options``; which ones do changes too often for a list of names, so it is learned from the refusal.
+    ``stream_options``, others refuse tools; which ones do changes too often for a list of names, so it is learned from the refusal.
     """
+    if option := tool_option_to_leave_out(request, status, refusal.decode("utf-8", "replace")):
+        return option
+    if status not in {400, 422}:
+        return None
     if b"max_completion_tokens" in refusal:
         return "max_tokens"
     if b"stream_options" in refusal:
@@ -95,13 +101,15 @@ def parse_answer(endpoint: Endpoint, model: str, body: bytes, *, is_error: bool 
     return value
 
 
-def content_of(endpoint: Endpoint, answer: Mapping[str, Any]) -> str:
-    """The text of a whole answer; a refusal by the model counts as text."""
+def message_of(endpoint: Endpoint, answer: Mapping[str, Any]) -> tuple[str, Extras]:
+    """The text of a whole answer, and what is beside it; a refusal by the model counts as text."""
     choices = answer.get("choices")
     message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
     if not isinstance(message, dict):
         raise bad_answer(endpoint, "gave an answer without content")
-    return text_of(message.get("content") or message.get("refusal"))
+    extras = Extras(endpoint)
+    extras.read(message, is_whole=True)
+    return text_of(message.get("content") or message.get("refusal")), extras
 
 
 def vectors_of(endpoint: Endpoint, data: Any, count: int) -> list[list[float]]:
@@ -125,15 +133,6 @@ def _is_finite(vector: list[Any]) -> bool:
         return False
 
 
-def text_of(content: Any) -> str:
-    """The text of ``content``, which is a text, a list of blocks, or nothing. Half surrogates become U+FFFD: they cannot be sent on."""
-    if isinstance(content, list):
-        content = "".join(str(block.get("text") or "") for block in content if isinstance(block, dict) and block.get("type") == "text")
-    if not isinstance(content, str):
-        return ""
-    return content if content.isascii() else content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def model_ids_of(endpoint: Endpoint, body: bytes) -> ModelIds:
     """The ids of a list of models, by what they do."""
     try:
@@ -154,6 +153,7 @@ class StreamedAnswer:
         self._model = model
         self._has_begun = self._has_finished = False
         self.usage = Usage()
+        self.extras = Extras(endpoint)
         self.is_done = False
 
     def read(self, event: ServerSentEvent) -> str:
@@ -171,7 +171,12 @@ class StreamedAnswer:
         if choices[0].get("finish_reason"):
             self._has_finished = True
         delta = choices[0].get("delta")
-        return text_of(delta.get("content")) if isinstance(delta, dict) else ""
+        if not isinstance(delta, dict):
+            return ""
+        text = text_of(delta.get("content"))
+        if not text or len(delta) > 1:  # most pieces are a text and nothing else
+            self.extras.read(delta)
+        return text
 
     def check_complete(self) -> None:
         """Raises when the stream ended before the answer did."""

@@ -99,6 +99,12 @@ class Outbound:
             )
         return tuple(found)
 
+    def is_listed(self, host: str, addresses: Sequence[str]) -> bool:
+        """Whether an operator has allowed this place: the host by its name, or each of its addresses."""
+        if self._allows_all or _canonical(host) in self._names:
+            return True
+        return all(self._is_listed(ip_address(address)) for address in addresses)
+
     async def _look_up(self, host: str, port: int) -> list[str]:
         """The addresses of ``host``. Raises OSError or ValueError.
 

@@ -1,4 +1,4 @@
-"""What speech from a text is, whichever model makes it. It fails as a chat does: the errors are those of ``adapters.chat``."""
+"""What speech from a text is, whichever model makes it. It fails as a chat does: the errors are those of ``adapters.model_failures``."""
 
 import io
 import wave
@@ -7,10 +7,11 @@ from typing import Protocol, Self
 
 from adapters.audio.encoded import EncodedAudio
 from adapters.audio.pcm import BYTES_PER_SAMPLE, Pcm
-from adapters.chat import Endpoint, Usage, bad_answer
+from adapters.chat import Endpoint, Usage
+from adapters.model_failures import bad_answer
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
-THE_TEXT = "The text"  # as the errors of ``adapters.chat`` name what was asked
+THE_TEXT = "The text"  # as the errors of ``adapters.model_failures`` name what was asked
 NOT_AUDIO = "did not answer with audio"
 
 
@@ -41,7 +42,7 @@ class SpeechResult:
 
 
 class SpeechTransport(Protocol):
-    """A way to reach models that speak. Raises the errors of ``adapters.chat`` and nothing else."""
+    """A way to reach models that speak. Raises the errors of ``adapters.model_failures`` and nothing else."""
 
     async def speak(self, endpoint: Endpoint, request: SpeechRequest) -> SpeechResult:
         """Ask, and wait for the whole of it."""

@@ -1,86 +1,18 @@
 """How the stand-in for a model server behaves, by the name of the model: well, slowly, wrongly, or not at all."""
 
-from typing import Any
-
 import orjson
 
-from contract.embedders import EMBEDDERS, embed
+from contract.answers import begin, chunk, completion, echo_of, instant, last_user_text, refuse, say
+from contract.embedders import EMBEDDERS
 from contract.exchange import FOREVER_S, Behaviour, Cut, Exchange
-from contract.speakers import SPEAKERS, speak, wav_of
-
-
-def last_user_text(request: dict[str, Any]) -> str:
-    """The text of the last message from the user; images and files become ``[type]``."""
-    content = next((m.get("content") for m in reversed(request.get("messages", [])) if m.get("role") == "user"), "")
-    if isinstance(content, list):
-        return " ".join(block["text"] if block.get("type") == "text" else f"[{block.get('type')}]" for block in content)
-    return str(content)
-
-
-def echo_of(text: str) -> str:
-    """What the model ``echo`` answers to a text."""
-    return f"You said: {text}"
-
-
-def _usage(request: dict[str, Any], completion_tokens: int) -> dict[str, int]:
-    prompt_tokens = sum(len(str(message.get("content")).split()) for message in request.get("messages", []))
-    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": prompt_tokens + completion_tokens}
-
-
-def _completion(exchange: Exchange, tokens: list[str]) -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "".join(tokens)}, "finish_reason": "stop"}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": exchange.model,
-        "choices": [choice],
-        "usage": _usage(exchange.request, len(tokens)),
-    }
-
-
-def _chunk(exchange: Exchange, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": exchange.model, "choices": [choice]}
-    return b"data: %b\n\n" % orjson.dumps(chunk)
-
-
-async def _say(exchange: Exchange, tokens: list[str], *, after_s: float = 0) -> None:
-    if exchange.is_embedding:
-        return await embed(exchange)
-    if exchange.is_speech:
-        return await speak(exchange)
-    if not exchange.is_stream:
-        return await exchange.answer(200, _completion(exchange, tokens))
-    await exchange.start(200, "text/event-stream")
-    if after_s:
-        await exchange.wait(after_s)
-    await exchange.send(_chunk(exchange, {"role": "assistant", "content": ""}))
-    for token in tokens:
-        await exchange.send(_chunk(exchange, {"content": token}))
-    await exchange.send(_chunk(exchange, {}, "stop"))
-    if (exchange.request.get("stream_options") or {}).get("include_usage"):
-        usage = {"object": "chat.completion.chunk", "model": exchange.model, "choices": [], "usage": _usage(exchange.request, len(tokens))}
-        await exchange.send(b"data: %b\n\n" % orjson.dumps(usage))
-    await exchange.send(b"data: [DONE]\n\n", is_last=True)
-
-
-async def _begin(exchange: Exchange) -> None:
-    """Send the head and the first part of a good answer, to be spoilt by the caller."""
-    if exchange.is_stream:
-        await exchange.start(200, "text/event-stream")
-        await exchange.send(_chunk(exchange, {"role": "assistant", "content": "Once"}))
-    elif exchange.is_speech:
-        await exchange.start(200, "audio/wav")
-        await exchange.send(wav_of("Once")[:1000])
-    else:
-        await exchange.send_head_of_json()
+from contract.scripts import script
+from contract.speakers import SPEAKERS
 
 
 async def echo(exchange: Exchange, *, after_s: float = 0) -> None:
     """The fixed transformation of the last user message, word by word."""
     words = echo_of(last_user_text(exchange.request)).split(" ")
-    await _say(exchange, [words[0], *(f" {word}" for word in words[1:])], after_s=after_s)
+    await say(exchange, [words[0], *(f" {word}" for word in words[1:])], after_s=after_s)
 
 
 async def pause(exchange: Exchange) -> None:
@@ -90,7 +22,7 @@ async def pause(exchange: Exchange) -> None:
 
 async def long(exchange: Exchange) -> None:
     """So many tokens, as fast as they go."""
-    await _say(exchange, [f"token{i} " for i in range(int(exchange.argument(50)))])
+    await say(exchange, [f"token{i} " for i in range(int(exchange.argument(50)))])
 
 
 async def slow(exchange: Exchange) -> None:
@@ -101,21 +33,21 @@ async def slow(exchange: Exchange) -> None:
 
 async def stall(exchange: Exchange) -> None:
     """A good beginning, then silence."""
-    await _begin(exchange)
+    await begin(exchange)
     await exchange.wait(FOREVER_S)
 
 
 async def endless(exchange: Exchange) -> None:
     """A token every 10 ms until the client leaves."""
-    await _begin(exchange)
+    await begin(exchange)
     while True:
         await exchange.wait(0.01)
-        await exchange.send(_chunk(exchange, {"content": " and"}))
+        await exchange.send(chunk(exchange, {"content": " and"}))
 
 
 async def die(exchange: Exchange) -> None:
     """A good beginning, then the connection is cut."""
-    await _begin(exchange)
+    await begin(exchange)
     raise Cut
 
 
@@ -136,12 +68,12 @@ async def empty(exchange: Exchange) -> None:
     if exchange.is_stream:
         await exchange.start(200, "text/event-stream")
         return await exchange.send(b"data: [DONE]\n\n", is_last=True)
-    await exchange.answer(200, {**_completion(exchange, []), "choices": []})
+    await exchange.answer(200, {**completion(exchange, {}, 0), "choices": []})
 
 
 async def huge(exchange: Exchange) -> None:
     """A body, or a line of a stream, that never ends."""
-    await _begin(exchange)
+    await begin(exchange)
     await exchange.send(b'data: {"choices": "' if exchange.is_stream else b'"')
     while True:
         await exchange.send(b"x" * 1_048_576)
@@ -153,7 +85,7 @@ async def error_mid_stream(exchange: Exchange) -> None:
     error = {"error": {"message": "SECRET-DETAIL the model crashed", "type": "server_error", "code": None}}
     if not exchange.is_stream:
         return await exchange.answer(200, error)
-    await _begin(exchange)
+    await begin(exchange)
     await exchange.send(b"data: %b\n\n" % orjson.dumps(error), is_last=True)
 
 
@@ -166,10 +98,10 @@ async def picky(exchange: Exchange) -> None:
     """As OpenAI's reasoning models: ``max_tokens`` and any ``temperature`` but 1 are refused."""
     if "max_tokens" in exchange.request:
         message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-        return await _refuse(exchange, 400, message, "unsupported_parameter", param="max_tokens")
+        return await refuse(exchange, 400, message, "unsupported_parameter", param="max_tokens")
     if exchange.request.get("temperature", 1) != 1:
         message = "Unsupported value: 'temperature' does not support 0.7 with this model. Only the default (1) value is supported."
-        return await _refuse(exchange, 400, message, "unsupported_value", param="temperature")
+        return await refuse(exchange, 400, message, "unsupported_value", param="temperature")
     await echo(exchange)
 
 
@@ -181,22 +113,17 @@ async def strict(exchange: Exchange) -> None:
     await echo(exchange)
 
 
-async def _refuse(
-    exchange: Exchange, status: int, message: str, code: str | None, *, param: str | None = None, retry_after: str = ""
-) -> None:
-    error = {"message": message, "type": "invalid_request_error" if status < 500 else "server_error", "param": param, "code": code}
-    await exchange.answer(status, {"error": error}, [(b"retry-after", retry_after.encode())] if retry_after else ())
-
-
 def _refusal(status: int, code: str | None, *, param: str | None = None, retry_after: str = "") -> Behaviour:
-    async def refuse(exchange: Exchange) -> None:
-        await _refuse(exchange, status, f"SECRET-DETAIL of {status}", code, param=param, retry_after=retry_after)
+    async def answer(exchange: Exchange) -> None:
+        await refuse(exchange, status, f"SECRET-DETAIL of {status}", code, param=param, retry_after=retry_after)
 
-    return refuse
+    return answer
 
 
 BEHAVIOURS: dict[str, Behaviour] = {
     "echo": echo,
+    "instant": instant,
+    "script": script,
     "long": long,
     "slow": slow,
     "pause": pause,

@@ -1,13 +1,17 @@
 """Who calls the server in the contract run: a developer, an app that holds every permission an app can have, and an app that holds none."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 
+from contract.agent_hooks import make_agents
+from contract.approval_hooks import make_approvals
 from contract.server import RunningServer
+from contract.task_hooks import make_tasks
 from contract.tool_hooks import SERVER, SPARE_SERVERS, STAND_IN
 
 DEVELOPER = "developer"
@@ -23,11 +27,15 @@ Json = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Callers:
     """``file`` holds their credentials in the form that Schemathesis reads; ``ids`` are those of the key and the apps. ``document`` is the
-    document that the server publishes: from a file, because Schemathesis leaves out the operation that it loads a document from."""
+    document that the server publishes: from a file, because Schemathesis leaves out the operation that it loads a document from. ``agents``
+    names a run and sessions of the developer, ``tasks`` tasks of the developer, ``approvals`` what an agent asks."""
 
     file: Path
     document: Path
     ids: tuple[str, ...]
+    agents: str
+    tasks: str
+    approvals: str
 
 
 def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Callers:
@@ -48,6 +56,9 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
         for name in (SERVER, *SPARE_SERVERS):
             _send(http, "POST", "/admin/v1/mcp-servers", {"name": name, **STAND_IN})
         _send(http, "PUT", "/admin/v1/tool-rules", {"subject": "everybody", "server": SERVER, "decision": "allow"})
+        agents = make_agents(partial(_send, http))
+        tasks = make_tasks(partial(_send, http))
+        approvals = make_approvals(partial(_send, http), http)
         (key,) = _send(http, "GET", "/admin/v1/api-keys")["items"]
     headers = {
         DEVELOPER: {"name": "Authorization", "value": f"Bearer {server.key}"},
@@ -58,7 +69,7 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
     file.write_bytes(orjson.dumps({"auth": [{"name": name, "fixedHeaders": [header]} for name, header in headers.items()]}))
     published = folder / "openapi.json"
     published.write_bytes(orjson.dumps(document))
-    return Callers(file, published, (key["id"], app["id"], stranger["id"]))
+    return Callers(file, published, (key["id"], app["id"], stranger["id"]), agents, tasks, approvals)
 
 
 def _send(http: httpx.Client, method: str, path: str, body: Json | None = None) -> Any:

@@ -14,8 +14,13 @@ from schemathesis.core.failures import Failure
 
 from adapters.audio.decoding import decode
 from adapters.postgres import parse_guest_url
+from contract.agent_hooks import STREAM as AGENT_STREAM
+from contract.agent_hooks import check_agent_stream, keep_agents
+from contract.approval_hooks import keep_approvals
 from contract.callers import SPARE_PROVIDER, STRANGER
 from contract.exclusions import EXCLUSIONS
+from contract.launcher_hooks import keep_apps
+from contract.task_hooks import keep_tasks
 from contract.tool_hooks import keep_tools
 from homeport.contract.schemas import Schemas, Validator
 from homeport.errors import InvalidRequest
@@ -133,6 +138,14 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
     _, module, operation = definition(case)["operationId"].split(".")
     if module == "models":
         _keep_models(case)
+    if module in ("tasks", "webhooks"):
+        keep_tasks(case, operation, is_right="requestBody" in definition(case) and _is_right(case))
+    if module in ("agents", "agent_runs", "agent_sessions"):
+        keep_agents(case, operation, is_right="requestBody" in definition(case) and _is_right(case))
+    if module == "approvals":
+        keep_approvals(case, operation, is_right="requestBody" in definition(case) and _is_right(case))
+    if module == "apps":
+        keep_apps(case, operation, is_right="requestBody" in definition(case) and _is_right(case))
     if module in ("mcp", "mcp_servers", "tools"):
         keep_tools(case, operation, is_right="requestBody" in definition(case) and _is_right(case))
 
@@ -261,6 +274,8 @@ def streams_are_whole_and_as_declared(ctx: CheckContext, response: Response, cas
         assert last["code"] != "INTERNAL_ERROR", f"The server failed in the stream: {last}"
     elif definition(case)["operationId"] == SPEECH_STREAM:
         _check_speech(events)
+    elif definition(case)["operationId"] == AGENT_STREAM:
+        check_agent_stream([data for _, data in events])
     else:
         _check_chat([data for _, data in events])
 

@@ -3,7 +3,9 @@
 ``python -m contract.upstream --port 0`` prints its base URL and serves until it is stopped. The model's name chooses what happens
 (``BEHAVIOURS``); a number after a dash is its argument: ``slow-0.2`` waits 0.2 seconds, ``long-50`` answers with 50 tokens. Each of them
 can be asked for embeddings or speech, too; those that do nothing else are in ``EMBEDDERS`` and ``SPEAKERS``: ``embed-384`` makes vectors
-of 384 numbers. Speech can also be asked for as Azure, ElevenLabs, Gemini and Mistral have it.
+of 384 numbers. ``script`` does what the user's message says, tool calls included (``contract.scripts`` has the language; ``script-notools``
+refuses tools, ``script-noid`` and others write their calls in other ways), and ``instant`` gives one fixed answer as fast as it can. Speech
+can also be asked for as Azure, ElevenLabs, Gemini and Mistral have it.
 ``/fault/<model>/v1`` is a base URL whose list of models misbehaves in the same way. ``GET /stand-in/state`` tells how many requests are
 open, finished and cancelled (the client left before the end), how many were open at once, and the last request; ``DELETE`` starts the
 counting afresh.
@@ -27,7 +29,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from contract.behaviours import BEHAVIOURS, echo, echo_of, find_behaviour
+from contract.answers import echo_of
+from contract.behaviours import BEHAVIOURS, echo, find_behaviour
 from contract.embedders import EMBEDDERS, vector_of
 from contract.exchange import ClientLeft, Cut, Exchange
 from contract.speakers import SPEAKERS, spoken_s

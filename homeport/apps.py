@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import orjson
 import structlog
 from sqlalchemy import ColumnElement, RowMapping, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -19,11 +20,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.pgvector import forget_namespaces
 from adapters.postgres import Database, notify
+from adapters.processes import log_path, remove_log
 from homeport.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from homeport.identity import IDENTITY_CHANNEL, Identity, Principal
 from homeport.ids import check_name, parse_uuid, uuid7
+from homeport.launch import Launch, change_launch, read_launch
 from homeport.paging import Page, fetch_page
 from homeport.permission_names import check_grantable
+from homeport.secrets import SecretBox
 from homeport.settings import Settings
 from homeport.slugs import check_slug, insert_with_slug, slug_taken, slugs_for
 from homeport.tables import activities, agent_sessions, api_keys, apps, jobs, tasks, user_tokens, webhook_events
@@ -37,7 +41,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A registered app. ``permissions`` is what its manifest declares, not what it holds."""
+    """A registered app. ``permissions`` is what its manifest declares, not what it holds; ``launch`` is how it is
+    started from here, None when it is not."""
 
     id: UUID
     slug: str
@@ -46,6 +51,7 @@ class App:
     kind: str
     permissions: list[str]
     requires_user: bool
+    launch: Launch | None
     created_at: datetime
     updated_at: datetime
 
@@ -53,10 +59,13 @@ class App:
 class Apps:
     """Registers, changes and removes apps, and keeps each one's folder."""
 
-    def __init__(self, settings: Settings, database: Database, identity: Identity) -> None:
+    def __init__(self, settings: Settings, database: Database, identity: Identity, secret_box: SecretBox) -> None:
         self._root = settings.data_dir / "apps"
         self._database = database
         self._identity = identity
+        self._secret_box = secret_box
+        # Not in the apps' folders: an app may do there what it wants.
+        self.log_dir = settings.data_dir / "app-logs"
 
     async def register(
         self,
@@ -67,20 +76,24 @@ class Apps:
         description: str | None = None,
         permissions: Sequence[str] | None = None,
         requires_user: bool | None = None,
+        launch: Mapping[str, Any] | None = None,
     ) -> App:
-        """Register an app. Without ``slug`` one is made from the name; without ``app_id`` one is drawn.
+        """Register an app. Without ``slug`` one is made from the name; without ``app_id`` one is drawn. ``launch`` are fields of
+        Launch, and ``env`` with its values.
 
-        Raises InvalidRequest (bad name, slug, id or permission) and Conflict (id or slug taken).
+        Raises InvalidRequest (bad name, slug, id, permission or launch) and Conflict (id or slug taken).
         """
         name = check_name(name, "an app")
         slugs = [check_slug(slug)] if slug else slugs_for(name, "app")
-        values = {
+        values: dict[str, Any] = {
             "id": _check_id(app_id) if app_id else uuid7(),
             "name": name,
             "description": _check_description(description or ""),
             "manifest": {"permissions": _check_declared(permissions or ())},
             "requires_user": bool(requires_user),
         }
+        if launch is not None:
+            values |= self._launch_values(values["id"], None, launch)
         async with self._database.transaction() as connection:
             try:
                 app = _app(await insert_with_slug(connection, apps, values, slugs, [apps.c.slug]))
@@ -111,8 +124,10 @@ class Apps:
         description: str | None = None,
         permissions: Sequence[str] | None = None,
         requires_user: bool | None = None,
+        launch: Mapping[str, Any] | None = None,
     ) -> App:
-        """Change what is given of the app with this id or slug; None leaves a value as it is. What it holds is not touched.
+        """Change what is given of the app with this id or slug; None leaves a value as it is. What it holds is not touched, and how it is
+        started holds from its next start on.
 
         Raises NotFound, InvalidRequest, and Conflict when the slug is taken.
         """
@@ -126,6 +141,8 @@ class Apps:
                 "manifest": None if permissions is None else before["manifest"] | {"permissions": _check_declared(permissions)},
                 "requires_user": requires_user,
             }
+            if launch is not None:
+                changes |= self._launch_values(before["id"], read_launch(before["launch"]), launch)
             given = {column: value for column, value in changes.items() if value is not None}
             statement = update(apps).where(apps.c.id == before["id"]).values(updated_at=func.now(), **given).returning(apps)
             try:
@@ -147,20 +164,47 @@ class Apps:
             await notify(connection, IDENTITY_CHANNEL, f"app:{removed.id}")
         self._identity.forget(f"app:{removed.id}")
         await asyncio.to_thread(self._set_folder_aside, removed.id)
+        await asyncio.to_thread(remove_log, log_path(self.log_dir, removed.id))
         return removed
+
+    async def open_launch(self, app: str) -> tuple[App, Launch, dict[str, str]]:
+        """The app with this id or slug, how it is started, and its own environment variables.
+
+        Raises NotFound, Conflict (APP_NOT_LAUNCHABLE) when it is not started from here, and Unavailable (SECRET_UNREADABLE).
+        """
+        async with self._database.transaction() as connection:
+            row = _found_row((await connection.execute(select(apps).where(_named(app)))).mappings().one_or_none())
+        found = _app(row)
+        if found.launch is None:
+            raise Conflict("Nobody has said how it is started.", code="APP_NOT_LAUNCHABLE")
+        sealed = row["env"]
+        return found, found.launch, {} if sealed is None else orjson.loads(self._secret_box.open(sealed, _env_context(found.id)))
+
+    async def folder(self, app_id: UUID) -> Path:
+        """The folder of an app, as ``data_dir`` gives it."""
+        return await self._make_folder(app_id)
 
     async def data_dir(self, principal: Principal) -> Path:
         """The folder that belongs to the principal alone, absolute, made with mode 0700 if it is missing.
 
         Raises Conflict (UNSAFE_DATA_DIR) when a symbolic link or a file stands in its place, Unavailable when it cannot be made.
         """
-        folder = self._root / str(principal.owner_id)
+        return await self._make_folder(principal.owner_id)
+
+    async def _make_folder(self, owner_id: UUID) -> Path:
+        folder = self._root / str(owner_id)
         try:
             await asyncio.to_thread(_make_private_folder, self._root, folder)
         except OSError as error:
             message = f"The app's data directory {folder} cannot be made: {error.strerror}."
             raise Unavailable(message, code="DATA_DIR_UNAVAILABLE") from error
         return folder
+
+    def _launch_values(self, app_id: UUID, before: Launch | None, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of how an app is started."""
+        launch, env = change_launch(before, changes)
+        sealed = {} if env is None else {"env": self._secret_box.seal(orjson.dumps(env).decode(), _env_context(app_id))}
+        return {"launch": launch.as_stored(), **sealed}
 
     def _set_folder_aside(self, app_id: UUID) -> None:
         folder, aside = self._root / str(app_id), self._root / ".removed"
@@ -204,14 +248,18 @@ async def _delete_rows(connection: AsyncConnection, app_id: UUID) -> None:
     await remove_config(connection, app_id)
 
 
+def _env_context(app_id: UUID) -> str:
+    return f"app:{app_id}:env"
+
+
 def _named(app: str) -> ColumnElement[bool]:
     app_id = parse_uuid(app)
     return apps.c.id == app_id if app_id else apps.c.slug == app
 
 
 def _app(row: RowMapping) -> App:
-    values = {field: row[field] for field in App.__slots__ if field != "permissions"}
-    return App(permissions=list(row["manifest"].get("permissions", ())), **values)
+    values = {field: row[field] for field in App.__slots__ if field not in ("permissions", "launch")}
+    return App(permissions=list(row["manifest"].get("permissions", ())), launch=read_launch(row["launch"]), **values)
 
 
 def _found_row(row: RowMapping | None) -> RowMapping:

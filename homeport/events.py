@@ -11,7 +11,8 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres import Database, dump_json
 from homeport.errors import AppError
@@ -50,29 +51,45 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def record(self, kind: str, *, principal: Principal | None, subject: str, data: Mapping[str, Any]) -> None:
-        """Write one event, in a transaction of its own: when this returns, it can be read. Raises Unavailable."""
+    async def record(
+        self,
+        kind: str,
+        *,
+        principal: Principal | None,
+        subject: str,
+        data: Mapping[str, Any],
+        connection: AsyncConnection | None = None,
+    ) -> None:
+        """Write one event: with a ``connection`` in its transaction, else at once, so that it can be read when this returns.
+
+        Raises Unavailable.
+        """
         app_id, key_id = _ids(principal)
-        async with self._database.autocommit() as connection:
-            await connection.execute(_INSERT, (kind, app_id, key_id, subject, dump_json(data).decode()))
+        if connection is not None:
+            values = {"kind": kind, "app_id": app_id, "key_id": key_id, "subject": subject, "data": data}
+            await connection.execute(insert(events).values(values))
+            return
+        async with self._database.autocommit() as driver:
+            await driver.execute(_INSERT, (kind, app_id, key_id, subject, dump_json(data).decode()))
 
     async def list(
         self,
         *,
         kind: str | None = None,
         app_id: UUID | None = None,
+        subject: str | None = None,
         since: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[Event]:
-        """Events, newest first; only those of a kind, of an app, or from a time on."""
+        """Events, newest first; only those of a kind, of an app, about a subject, or from a time on."""
         statement = select(events)
-        for column, wanted in ((events.c.kind, kind), (events.c.app_id, app_id)):
+        for column, wanted in ((events.c.kind, kind), (events.c.app_id, app_id), (events.c.subject, subject)):
             if wanted is not None:
                 statement = statement.where(column == wanted)
         if since is not None:
             statement = statement.where(events.c.created_at >= since)
-        scope = f"events {kind or ''} {app_id or ''} {since or ''}"
+        scope = f"events {kind or ''} {app_id or ''} {since or ''} {subject or ''}"
         async with self._database.transaction() as connection:
             page = await fetch_page(connection, statement, [events.c.id], scope=scope, limit=limit, cursor=cursor, descending=True)
         return Page([Event(**row) for row in page.items], page.next_cursor)

@@ -18,11 +18,17 @@ from adapters.outbound import Outbound
 from adapters.postgres import Database, EmbeddedPostgres, Notifications, migrate
 from homeport.activities import Activities
 from homeport.agents import Agents
+from homeport.agents.approvals import Approvals
+from homeport.agents.builtin import builtin_tools
+from homeport.agents.run_ends import RunEnds
+from homeport.agents.runs import Runs
+from homeport.agents.sessions import Sessions
 from homeport.apps import Apps
 from homeport.events import Events
 from homeport.identity import Identity
 from homeport.jobs import Jobs
 from homeport.keys import Keys
+from homeport.launcher import Launcher
 from homeport.migrations import SCRIPTS
 from homeport.models import Models
 from homeport.permissions import Permissions
@@ -31,6 +37,7 @@ from homeport.settings import Settings
 from homeport.speech.listening import Listening
 from homeport.speech.recognition import Recognition
 from homeport.speech.speaking import Speaking
+from homeport.tasks import Tasks
 from homeport.tools import Tools
 from homeport.user_tokens import UserTokens
 from homeport.vectors import Ingest, Vectors
@@ -60,9 +67,14 @@ class Home:
     events: Events
     mcp: McpSessions
     tools: Tools
+    approvals: Approvals
+    sessions: Sessions
+    runs: Runs
+    tasks: Tasks
     speaking: Speaking
     recognition: Recognition
     listening: Listening
+    launcher: Launcher
 
 
 def make_data_dir(settings: Settings) -> Path:
@@ -93,6 +105,7 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
         stack.push_async_callback(home.recognition.close)
         stack.push_async_callback(home.vectors.configs.close)
         stack.push_async_callback(home.mcp.close)
+        stack.push_async_callback(home.runs.close)
         await home.workspaces.ensure_defaults()
         await home.agents.ensure_defaults()
         if is_server:
@@ -110,15 +123,26 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
     events = Events(database)
     recognition = Recognition(settings)
     mcp_dir = settings.data_dir / "mcp"
-    mcp = McpSessions(mcp_dir, Outbound(settings.private_hosts))
+    outbound = Outbound(settings.private_hosts)
+    mcp = McpSessions(mcp_dir, outbound)
+    permissions = Permissions(settings, database, notifications, identity)
+    apps = Apps(settings, database, identity, secret_box)
+    activities = Activities(database, user_tokens)
+    tools = Tools(database, notifications, secret_box, identity, mcp, events, mcp_dir)
+    tools.add_builtins(builtin_tools(vectors, models, activities, apps, outbound))
+    approvals = Approvals(database, notifications, permissions, events)
+    ends = RunEnds(approvals)
+    sessions = Sessions(database, models, ends)
+    runs = Runs(database, notifications, models, tools, approvals, ends)
+    tasks = Tasks(settings, database, identity, jobs, events, outbound, sessions=sessions, runs=runs, ends=ends)
     return Home(
         settings=settings,
         database=database,
         identity=identity,
         keys=Keys(database, identity),
-        apps=Apps(settings, database, identity),
-        permissions=Permissions(settings, database, notifications, identity),
-        activities=Activities(database, user_tokens),
+        apps=apps,
+        permissions=permissions,
+        activities=activities,
         workspaces=Workspaces(database),
         agents=Agents(database),
         user_tokens=user_tokens,
@@ -128,10 +152,15 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
         ingest=Ingest(identity, models, vectors, jobs),
         events=events,
         mcp=mcp,
-        tools=Tools(database, notifications, secret_box, identity, mcp, events, mcp_dir),
+        tools=tools,
+        approvals=approvals,
+        sessions=sessions,
+        runs=runs,
+        tasks=tasks,
         speaking=Speaking(settings, models),
         recognition=recognition,
         listening=Listening(recognition),
+        launcher=Launcher(settings, database, notifications, apps, events),
     )
 
 
@@ -162,8 +191,13 @@ def _background(home: Home) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         ("carry out jobs", home.jobs.run_worker()),
         ("remove old jobs", home.jobs.run_sweeper()),
         ("remove old events", home.events.run_sweeper()),
+        ("look after runs of agents", home.runs.run_keeper()),
+        ("remove old agent sessions", home.sessions.run_sweeper()),
+        ("look after tasks", home.tasks.keeper.run()),
+        ("expire approvals", home.approvals.run_sweeper()),
         ("end idle MCP servers", home.mcp.run()),
         ("end changed MCP servers", home.tools.servers.run()),
+        ("look after apps", home.launcher.run()),
     ]
 
 

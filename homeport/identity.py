@@ -6,10 +6,10 @@ notifications are not connected nothing is cached, and when some may have been m
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hmac import compare_digest
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import RowMapping, func, select
@@ -55,6 +55,10 @@ class Principal:
         if permission in self.granted or _any_covers(self.granted, permission):
             return "granted"
         return "undecided" if self.kind == "app" else "denied"
+
+    def remember(self) -> dict[str, Any]:
+        """Who this is, as JSON, for work that is done later; what it may do is asked for again then (``Identity.recall``)."""
+        return {"kind": self.kind, "id": str(self.id), "name": self.name, "app_id": self.app_id, "owner_id": str(self.owner_id)}
 
     @property
     def label(self) -> str:
@@ -166,6 +170,10 @@ class Identity:
             return None
         return replace(principal, name=row["name"], granted=frozenset(row["scopes"]))
 
+    async def recall(self, remembered: Mapping[str, Any]) -> Principal | None:
+        """Whom ``Principal.remember`` has noted, with what it may do now; None as in ``refresh``."""
+        return await self.refresh(principal_without_grants(remembered))
+
     def forget(self, subject: str) -> None:
         """Drop what is cached of ``subject``: ``app:<uuid>`` or ``key:<prefix>``. Loads that are under way will not be cached."""
         self._generation += 1
@@ -225,6 +233,12 @@ class Identity:
     def _may_cache(self, generation: int) -> bool:
         """Whether nothing can have changed unnoticed since a load began."""
         return generation == self._generation and self._notifications.is_connected
+
+
+def principal_without_grants(remembered: Mapping[str, Any]) -> Principal:
+    """Whom ``Principal.remember`` has noted, as one that may do nothing: good for saying on whose behalf something is done."""
+    ids = UUID(remembered["id"]), UUID(remembered["owner_id"])
+    return Principal(remembered["kind"], ids[0], remembered["name"], ids[1], remembered["app_id"], frozenset(), frozenset())
 
 
 def _any_covers(patterns: Iterable[str], permission: str) -> bool:

@@ -6,7 +6,7 @@ command line, or from the admin surface, in this process or another one on the s
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from homeport.paging import Page, fetch_page
 from homeport.permission_names import MAX_NAME_LENGTH, check_grantable, check_permission, is_reserved
 from homeport.settings import Settings
 from homeport.tables import grants, permission_requests
+from homeport.waiters import Waiters, wait_for_change
 
 MAX_PENDING_PER_APP = 100
 MAX_GRANTS_PER_APP = 1000
@@ -54,9 +55,9 @@ class Permissions:
         self._database = database
         self._identity = identity
         self._recheck_s = recheck_s
-        self._waiters: dict[UUID, set[asyncio.Event]] = {}
+        self._waiters = Waiters()
         notifications.subscribe(IDENTITY_CHANNEL, self._wake)
-        notifications.on_gap(self._wake_all)
+        notifications.on_gap(self._waiters.wake_all)
 
     async def register(self, app_id: str | None, app_name: str | None, permissions: Iterable[str]) -> Answer:
         """Ask for all ``permissions`` at once and wait, at most the setting ``permission_wait_s``, until each is decided.
@@ -78,6 +79,11 @@ class Permissions:
     async def request(self, app_id: str | None, app_name: str | None, permission: str) -> bool:
         """Ask for one permission; True when it is granted. Waits and raises like ``register``."""
         return bool((await self.register(app_id, app_name, [permission])).granted)
+
+    async def grant_by_policy(self, app_id: UUID, permission: str) -> None:
+        """Grant a permission if the policy grants it without a person and nothing is decided about it. Raises NotFound, TooManyRequests."""
+        if self._settings.permission_policy != "prompt" and not is_reserved(permission):
+            await self._ask(app_id, None, [permission])
 
     async def list_grants(self, app_id: UUID, *, limit: int = 50, cursor: str | None = None) -> Page[Grant]:
         """The app's remembered decisions, by name."""
@@ -197,35 +203,19 @@ class Permissions:
             remaining_s = deadline - clock()
             if len(states) == len(names) or remaining_s <= 0:
                 return states
-            # Not wait_for, which in Python 3.11 may lose a cancellation.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining_s, self._recheck_s)):
-                    await changed.wait()
+            await wait_for_change(changed, min(remaining_s, self._recheck_s))
 
     @contextmanager
     def _waiting(self, app_id: UUID) -> Iterator[asyncio.Event]:
         """An event that is set whenever a decision about the app may have been made."""
-        if sum(map(len, self._waiters.values())) >= MAX_WAITERS:
+        if len(self._waiters) >= MAX_WAITERS:
             raise TooManyRequests("Too many apps are waiting for permissions; decide some of the pending requests, then try again.")
-        changed = asyncio.Event()
-        self._waiters.setdefault(app_id, set()).add(changed)
-        try:
+        with self._waiters.waiting(app_id) as changed:
             yield changed
-        finally:
-            self._waiters[app_id].discard(changed)
-            if not self._waiters[app_id]:
-                del self._waiters[app_id]
 
     def _wake(self, payload: str) -> None:
         kind, _, text = payload.partition(":")
-        app_id = parse_uuid(text) if kind == "app" else None
-        for changed in self._waiters.get(app_id, ()) if app_id else ():
-            changed.set()
-
-    def _wake_all(self) -> None:
-        for waiters in self._waiters.values():
-            for changed in waiters:
-                changed.set()
+        self._waiters.wake(parse_uuid(text) if kind == "app" else None)
 
     async def _forget_grants(self, app_id: UUID, permission: str | None = None) -> list[Grant]:
         only = () if permission is None else (grants.c.permission == permission,)

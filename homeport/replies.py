@@ -1,8 +1,10 @@
 """What a handler may return besides a plain JSON value. Plain data: ``homeport.http`` turns it into bytes on the wire."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
+
+from homeport.errors import AppError
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,13 @@ class Reply:
 class EventStream:
     """A Server-Sent Events answer. Each item of ``frames`` is one complete frame, in bytes, ending with a blank line.
 
-    The iterator is closed with ``aclose()`` as soon as the client leaves or the server stops.
+    The iterator is closed with ``aclose()`` as soon as the client leaves or the server stops. ``error_frame`` makes the last frame of a
+    stream that fails; None: an event named ``error`` with the surface's own error body.
     """
 
     frames: AsyncIterator[bytes]
     headers: Mapping[str, str] = field(default_factory=dict)
+    error_frame: Callable[[AppError], bytes] | None = None
 
 
 class Closable(Protocol):

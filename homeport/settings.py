@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 PREFIX = "HOMEPORT_"
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 recognised, not bound
-SECRET_FILES = {f"{PREFIX}{name}_FILE": name.lower() for name in ("SECRET_KEY", "DATABASE_URL")}
+SECRET_FILES = {f"{PREFIX}{name}_FILE": name.lower() for name in ("SECRET_KEY", "DATABASE_URL", "CONTRACT_SECRET")}
 
 PermissionPolicy = Literal["prompt", "manifest", "allow"]
 
@@ -90,6 +90,14 @@ class Settings(BaseSettings):
         description="Key (32 bytes, base64) that encrypts stored secrets. Made once in the data directory when not set; "
         "set it when several machines share a database.",
     )
+    contract_secret: SecretStr | None = Field(
+        default=None,
+        description="Secret that apps sign their reports on tasks with, and that this server signs with what it posts to callback "
+        "addresses. Without it signatures are not looked at.",
+    )
+    app_ports: str = Field(
+        default="8100-8999", description="Ports that apps which are started from here are given, the first and the last."
+    )
     ollama_url: str = Field(default="http://127.0.0.1:11434", description="Where to look for a running Ollama. `off`: do not look.")
     validate_responses: bool = Field(
         default=False, description="Check every JSON answer and event against the contract (tests, development)."
@@ -112,6 +120,14 @@ class Settings(BaseSettings):
         for host in value:
             if "/" in host:
                 ip_network(host, strict=False)
+        return value
+
+    @field_validator("app_ports")
+    @classmethod
+    def _ports_are_a_range(cls, value: str) -> str:
+        first, sign, last = value.partition("-")
+        if not (sign and first.strip().isdecimal() and last.strip().isdecimal() and 1 <= int(first) <= int(last) <= 65535):
+            raise ValueError("two port numbers, such as 8100-8999")
         return value
 
     @field_validator("ollama_url")
@@ -137,6 +153,12 @@ class Settings(BaseSettings):
         data_dir = init_settings().get("data_dir") or env_settings().get("data_dir") or default_data_dir()
         toml = TomlConfigSettingsSource(settings_cls, Path(data_dir).expanduser() / "homeport.toml")
         return init_settings, env_settings, toml
+
+    @cached_property
+    def app_port_range(self) -> range:
+        """The ports that apps are given."""
+        first, _, last = self.app_ports.partition("-")
+        return range(int(first), int(last) + 1)
 
     @cached_property
     def base_url(self) -> str:

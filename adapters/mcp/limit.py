@@ -9,16 +9,20 @@ MAX_S = 600.0
 
 
 class Limit:
-    """Raises TimeoutError in its block after ``idle_s`` without a sign of life, and after ten times that, or 10 minutes, in any case."""
+    """Raises TimeoutError in its block after ``idle_s`` without a sign of life, and after ten times that, or 10 minutes, in any case.
 
-    def __init__(self, idle_s: float) -> None:
+    With ``limit_s`` that is the end in any case.
+    """
+
+    def __init__(self, idle_s: float, limit_s: float | None = None) -> None:
         self._idle_s = idle_s
+        self._limit_s = max(idle_s, min(idle_s * PROGRESS_FACTOR, MAX_S)) if limit_s is None else limit_s
         self._timeout = asyncio.timeout(idle_s)
         self._last = 0.0
         self._is_open = False
 
     async def __aenter__(self) -> Self:
-        self._last = asyncio.get_running_loop().time() + max(self._idle_s, min(self._idle_s * PROGRESS_FACTOR, MAX_S))
+        self._last = asyncio.get_running_loop().time() + self._limit_s
         await self._timeout.__aenter__()
         self._is_open = True
         return self

@@ -12,7 +12,7 @@ from mcp.types import ErrorData, JSONRPCError, jsonrpc_message_adapter
 
 from adapters.mcp.failures import MAX_MESSAGE_BYTES, TOO_LARGE
 from adapters.mcp.lines import LineBuffer, Oversized
-from adapters.mcp.server_log import ServerLog
+from adapters.processes import ProcessLog
 
 # What has come and is not read yet; beyond it the server has to wait.
 MAX_WAITING_BYTES = 1024 * 1024
@@ -41,7 +41,7 @@ class _Stream:
 class Incoming(_Stream):
     """What the server says. Lines that are no messages go to the log; an answer that is too large becomes an error for its call."""
 
-    def __init__(self, log: ServerLog) -> None:
+    def __init__(self, log: ProcessLog) -> None:
         self._log = log
         self._pipe: asyncio.ReadTransport | None = None
         self._buffer = LineBuffer(MAX_MESSAGE_BYTES)

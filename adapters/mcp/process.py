@@ -15,9 +15,8 @@ from mcp.client.stdio import get_default_environment
 
 from adapters.mcp.failures import StartFailed
 from adapters.mcp.messages import Incoming, Outgoing
-from adapters.mcp.process_tree import ProcessTree
-from adapters.mcp.server_log import ServerLog
 from adapters.mcp.spec import StdioTarget
+from adapters.processes import ProcessLog, ProcessTree, describe_exit, see_through, why_not_started
 
 STDIN, STDOUT = 0, 1
 LEAVE_S = 2.0  # to end by itself, after its input was closed
@@ -28,7 +27,7 @@ LAST_WORDS_S = 0.2  # for what it wrote just before it ended
 class ServerProcess(asyncio.SubprocessProtocol):
     """One server process. ``on_lost`` is called once, when it has ended or closed a stream. ``problem``: how it was lost, once known."""
 
-    def __init__(self, target: StdioTarget, folder: Path, log: ServerLog, on_lost: Callable[[], None]) -> None:
+    def __init__(self, target: StdioTarget, folder: Path, log: ProcessLog, on_lost: Callable[[], None]) -> None:
         self._target = target
         self._folder = folder
         self._log = log
@@ -56,7 +55,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
             await self._start()
             yield self._incoming, self._outgoing
         finally:
-            await _finish(asyncio.create_task(self._stop()))
+            await see_through(asyncio.create_task(self._stop()))
 
     async def explain(self) -> str | None:
         """How it was lost; None: it was not. Waits a moment for the end of a process that closed a stream."""
@@ -80,7 +79,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in an argument
             self._log.note(f"not started: {error}")
-            raise StartFailed(_why_not_started(error, cwd)) from error
+            raise StartFailed(why_not_started(error, cwd)) from error
         self._log.note(f"started: process {transport.get_pid()}")
 
     async def _stop(self) -> None:
@@ -109,9 +108,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
 
     def _describe_exit(self) -> str | None:
         status = self._transport.get_returncode() if self._transport is not None else None
-        if status is None:
-            return None
-        return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
+        return None if status is None else f"it {describe_exit(status)}"
 
     def _lose(self) -> None:
         if not self._incoming.is_at_end:
@@ -154,25 +151,3 @@ class ServerProcess(asyncio.SubprocessProtocol):
     def resume_writing(self) -> None:
         """Its input has room again."""
         self._outgoing.resume()
-
-
-async def _finish(work: asyncio.Task[None]) -> None:
-    """Wait for work that must be done, also when told to end meanwhile: half of it would leave processes behind."""
-    was_cancelled = False
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            was_cancelled = True
-    if was_cancelled:
-        raise asyncio.CancelledError
-
-
-def _why_not_started(error: OSError | ValueError, cwd: Path) -> str:
-    if not cwd.is_dir():
-        return "its working directory does not exist"
-    if isinstance(error, FileNotFoundError):
-        return "its command was not found"
-    if isinstance(error, PermissionError):
-        return "its command may not be executed"
-    return "its command cannot be executed"

@@ -16,9 +16,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import INTERNAL_ERROR
 
 from adapters.mcp.failures import LOST, MAX_MESSAGE_BYTES, NOT_SENT, TOO_LARGE, StartFailed
-from adapters.mcp.server_log import ServerLog
 from adapters.mcp.spec import HttpTarget
 from adapters.outbound import AddressRefused, HostUnknown, Outbound
+from adapters.processes import ProcessLog
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -38,7 +38,7 @@ class Remote:
 
     pid = None
 
-    def __init__(self, target: HttpTarget, log: ServerLog, outbound: Outbound, on_lost: Callable[[], None]) -> None:
+    def __init__(self, target: HttpTarget, log: ProcessLog, outbound: Outbound, on_lost: Callable[[], None]) -> None:
         self._target = target
         self._log = log
         self._outbound = outbound

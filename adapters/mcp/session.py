@@ -37,11 +37,11 @@ from adapters.mcp.failures import (
 )
 from adapters.mcp.process import ServerProcess
 from adapters.mcp.remote import Remote
-from adapters.mcp.server_log import ServerLog
 from adapters.mcp.spec import HttpTarget, ServerSpec, StdioTarget
 from adapters.mcp.tool_cache import ToolCache
 from adapters.mcp.tools import McpTool, ToolOutput, to_output
 from adapters.outbound import Outbound
+from adapters.processes import ProcessLog
 
 # The library tells of each step and failure, with traces and with what servers sent; what matters is told from here.
 for _name in ("mcp.client", "mcp.shared", "client", "httpx2", "httpcore2"):
@@ -68,7 +68,7 @@ class Session:
         self,
         spec: ServerSpec,
         folder: Path,
-        server_log: ServerLog,
+        server_log: ProcessLog,
         outbound: Outbound,
         *,
         start_timeout_s: float,

@@ -15,10 +15,10 @@ from uuid import UUID
 
 from adapters.mcp.failures import NotSent, StartFailed, cannot_start, has_stopped, server_failed, too_slow
 from adapters.mcp.limit import Limit
-from adapters.mcp.server_log import ServerLog, log_path, old_path
 from adapters.mcp.spec import ServerSpec, SessionStatus
 from adapters.mcp.tools import McpTool, ProgressCallback, ToolOutput
 from adapters.outbound import Outbound
+from adapters.processes import ProcessLog, log_path, remove_log
 
 if TYPE_CHECKING:
     from adapters.mcp.session import Session
@@ -82,13 +82,14 @@ class McpSessions:
         arguments: dict[str, Any],
         *,
         timeout_s: float | None = None,
+        limit_s: float | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> ToolOutput:
         """Call a tool. Starts the server when it does not run. Cancelling the await cancels the call on the server, too.
 
-        ``timeout_s`` (else the server's own) is how long there may be no sign of progress; with progress ten times that, or 10 minutes,
-        is the end. A result with ``is_error`` is a result. The arguments are sent as they are: check them against the schema first.
-        Raises what ``list_tools`` raises, and InvalidRequest when the server itself refuses the tool or its arguments.
+        ``timeout_s`` (else the server's own) is how long there may be no sign of progress; with progress ``limit_s``, else ten times
+        that, or 10 minutes, is the end. A result with ``is_error`` is a result. The arguments are sent as they are: check them against the
+        schema first. Raises what ``list_tools`` raises, and InvalidRequest when the server itself refuses the tool or its arguments.
         """
 
         async def execute(session: "Session", limit: Limit) -> ToolOutput:
@@ -99,7 +100,7 @@ class McpSessions:
 
             return await session.call(tool, arguments, note)
 
-        return await self._use(spec, spec.timeout_s if timeout_s is None else timeout_s, execute)
+        return await self._use(spec, spec.timeout_s if timeout_s is None else timeout_s, execute, limit_s=limit_s)
 
     def status(self, server_id: UUID) -> SessionStatus:
         """What a server does now. It is ``stopped`` when nobody has asked for it yet; the next call starts it."""
@@ -123,9 +124,7 @@ class McpSessions:
     async def remove(self, server_id: UUID) -> None:
         """End the session with a server and delete its log and its folder."""
         await self.stop(server_id)
-        path = log_path(self._log_dir, server_id)
-        for each in (path, old_path(path)):
-            each.unlink(missing_ok=True)
+        remove_log(log_path(self._log_dir, server_id))
         await asyncio.to_thread(shutil.rmtree, self._folder(server_id), ignore_errors=True)
 
     async def run(self) -> None:
@@ -141,11 +140,18 @@ class McpSessions:
         self._is_closed = True
         await asyncio.gather(*(session.stop() for session in self._running()))
 
-    async def _use(self, spec: ServerSpec, timeout_s: float, work: Callable[["Session", Limit], Awaitable[Result]]) -> Result:
+    async def _use(
+        self,
+        spec: ServerSpec,
+        timeout_s: float,
+        work: Callable[["Session", Limit], Awaitable[Result]],
+        *,
+        limit_s: float | None = None,
+    ) -> Result:
         """Do something with a started session, within the limit. Done again when it certainly did not reach the server."""
         session = None
         try:
-            async with Limit(timeout_s) as limit:
+            async with Limit(timeout_s, limit_s) as limit:
                 for _ in range(ATTEMPTS):
                     session = await self._start(spec)
                     with suppress(NotSent):
@@ -188,7 +194,7 @@ class McpSessions:
         if (wait_s := place.retry_at - time.monotonic()) > 0:
             raise cannot_start(spec.name, place.error or "it failed", wait_s)
         self._sessions = set(self._running())
-        server_log = ServerLog(log_path(self._log_dir, spec.id))
+        server_log = ProcessLog(log_path(self._log_dir, spec.id))
         session = Session(
             spec, self._folder(spec.id), server_log, self._outbound, start_timeout_s=self._start_timeout_s, is_old=place.is_old
         )

@@ -7,8 +7,8 @@ from mcp import Client, MCPError
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
 from mcp.types import METHOD_NOT_FOUND
 
-from adapters.mcp.server_log import ServerLog
 from adapters.mcp.tools import MAX_SCHEMA_BYTES, MAX_TOOLS, McpTool, ToolList, read_tools
+from adapters.processes import ProcessLog
 
 # How long a list is good: when the server tells of changes, and the bounds of what it may say otherwise (most say 0, as they cannot know).
 WATCHED_S = 300.0
@@ -26,7 +26,7 @@ class ToolCache:
         self._lock = asyncio.Lock()
         self.is_known = False
 
-    async def read(self, client: Client, log: ServerLog, *, is_fresh: bool = False) -> list[McpTool]:
+    async def read(self, client: Client, log: ProcessLog, *, is_fresh: bool = False) -> list[McpTool]:
         """The tools, from the server when the list is no longer good or ``is_fresh`` asks for it. Raises what the client raises."""
         if is_fresh:
             self.forget()

@@ -1,5 +1,6 @@
 """Registered apps. An app is named by its id or its slug."""
 
+from dataclasses import asdict
 from typing import Any
 
 from homeport.apps import App
@@ -33,10 +34,17 @@ async def remove_app(home: Home, app_id: str) -> dict[str, Any]:
 
 
 def _changes(body: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: body.get(name) for name in (*names, "description", "permissions", "requires_user")}
+    changes = {name: body.get(name) for name in (*names, "description", "permissions", "requires_user")}
+    return changes | {"launch": _launch(body["launch"]) if "launch" in body else None}
+
+
+def _launch(body: dict[str, Any]) -> dict[str, Any]:
+    """How an app is started as the domain names it; variables by name."""
+    return {name: {each["name"]: each["value"] for each in value} if name == "env" else value for name, value in body.items()}
 
 
 def _app(app: App) -> dict[str, Any]:
+    launch = {name: value for name, value in asdict(app.launch).items() if value is not None} if app.launch is not None else None
     return {
         "id": str(app.id),
         "slug": app.slug,
@@ -47,4 +55,5 @@ def _app(app: App) -> dict[str, Any]:
         "requires_user": app.requires_user,
         "created_at": format_time(app.created_at),
         "updated_at": format_time(app.updated_at),
+        **({"launch": launch} if launch is not None else {}),
     }

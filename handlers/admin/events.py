@@ -12,13 +12,15 @@ async def list_events(
     home: Home,
     kind: str | None = None,
     app_id: str | None = None,
+    subject: str | None = None,
     since: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> dict[str, Any]:
     """List events, newest first."""
     app = UUID(app_id) if app_id else None
-    return (await home.events.list(kind=kind or None, app_id=app, since=parse_time(since), limit=limit, cursor=cursor)).render(_event)
+    filters: dict[str, Any] = {"kind": kind or None, "app_id": app, "subject": subject or None, "since": parse_time(since)}
+    return (await home.events.list(**filters, limit=limit, cursor=cursor)).render(_event)
 
 
 def _event(event: Event) -> dict[str, Any]:

@@ -7,6 +7,7 @@
     speech      say a text, listen, and what does it
     mcp         MCP servers, whose tools apps can use
     tools       who may use which tool
+    tasks       work that apps have handed over
     events      what was done here, and by whom
     doctor      check everything that Homeport needs
 
@@ -18,7 +19,24 @@ from typing import Annotated
 import typer
 
 from homeport import __version__
-from homeport.cli import agents, apps, doctor, events, keys, mcp, models, serve, speech, threads, tools, usage, vectors, workspaces
+from homeport.cli import (
+    agents,
+    app_processes,
+    approvals,
+    doctor,
+    events,
+    keys,
+    mcp,
+    models,
+    serve,
+    speech,
+    tasks,
+    threads,
+    tools,
+    usage,
+    vectors,
+    workspaces,
+)
 from homeport.cli.running import DataDir, fail, set_data_dir
 from homeport.cli.writing import MARKUP
 
@@ -33,7 +51,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.add_typer(keys.app, name="keys")
-app.add_typer(apps.app, name="apps")
+app.add_typer(app_processes.app, name="apps")
 app.add_typer(models.app, name="models")
 app.add_typer(vectors.app, name="vectors")
 app.add_typer(speech.app, name="speech")
@@ -42,6 +60,8 @@ app.add_typer(tools.app, name="tools")
 app.add_typer(workspaces.app, name="workspaces")
 app.add_typer(threads.app, name="threads")
 app.add_typer(agents.app, name="agents")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(tasks.app, name="tasks")
 app.command("usage")(usage.usage)
 app.command("events")(events.events)
 app.command("doctor")(doctor.doctor)

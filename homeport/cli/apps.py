@@ -6,14 +6,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from homeport.cli.app_launch import (
+    Arguments,
+    Autostart,
+    Command,
+    EnvFile,
+    HealthPath,
+    HomeUrl,
+    ManifestFile,
+    Variables,
+    WorkingDir,
+    describe_launch,
+    read_launch_options,
+    read_manifest_file,
+)
 from homeport.cli.running import each_item, end, with_home
 from homeport.cli.writing import Json, Quiet, as_dict, print_json, print_table, printable, say, show_time
 from homeport.errors import NotFound
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from homeport.apps import App
     from homeport.grants import Grant, PermissionRequest
     from homeport.home import Home
+    from homeport.launcher import AppProcess
 
 DECIDED_BY = "cli"
 
@@ -25,7 +42,7 @@ PermissionNames = Annotated[list[str], typer.Argument(metavar="PERMISSION...", h
 
 @app.command()
 def register(
-    name: Annotated[str, typer.Argument(help="The app's name for people.")],
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The app's name for people; it may stand in the manifest.")] = None,
     permission: Annotated[
         list[str] | None, typer.Option("--permission", "-p", help="A permission that its manifest declares; again for more.")
     ] = None,
@@ -33,27 +50,46 @@ def register(
     app_id: Annotated[str | None, typer.Option("--id", metavar="UUID", help="Its id; drawn when left out.")] = None,
     description: Annotated[str | None, typer.Option(help="What it does.")] = None,
     requires_user: Annotated[bool, typer.Option("--requires-user", help="Refuse its activities until a user has signed in to it.")] = False,
+    manifest: ManifestFile = None,
+    command: Command = None,
+    arg: Arguments = None,
+    working_dir: WorkingDir = None,
+    env: Variables = None,
+    env_file: EnvFile = None,
+    home_url: HomeUrl = None,
+    health_path: HealthPath = None,
+    autostart: Autostart = None,
     quiet: Quiet = False,
 ) -> None:
-    """Register an app. Declaring a permission does not grant it."""
-
+    """Register an app. Declaring a permission does not grant it. With a command it can be started from here."""
+    said = read_manifest_file(manifest)
+    launch = {**said.launch, **read_launch_options(command, arg, working_dir, env, env_file, home_url, health_path, autostart)}
+    if (named := name or said.name) is None:
+        raise typer.BadParameter("give the app a name, or a manifest that has one.")
     registered = with_home(
         lambda home: home.apps.register(
-            name, slug=slug, app_id=app_id, description=description, permissions=permission, requires_user=requires_user
+            named,
+            slug=slug or said.slug,
+            app_id=app_id or said.app_id,
+            description=description or said.description,
+            permissions=permission or said.permissions,
+            requires_user=requires_user,
+            launch=launch or None,
         )
     )
     if quiet:
         return say(str(registered.id))
     grants = " ".join(registered.permissions) or "llm.chat"
+    start = ["Start it:", "", f"  homeport apps start {registered.slug}"]
+    if registered.launch is None:
+        start = ["Start it with its id in the environment:", "", f"  RTX_APP_ID={registered.id}"]
     say(
         f"Registered the app '{registered.name}'.",
         "",
         f"  id    {registered.id}",
         f"  slug  {registered.slug}",
         "",
-        "Start it with its id in the environment:",
-        "",
-        f"  RTX_APP_ID={registered.id}",
+        *start,
         "",
         "Let it do things now, or when it asks (homeport apps requests):",
         "",
@@ -61,21 +97,71 @@ def register(
     )
 
 
+@app.command()
+def update(
+    name: AppName,
+    new_name: Annotated[str | None, typer.Option("--name", help="Its name for people.")] = None,
+    permission: Annotated[
+        list[str] | None,
+        typer.Option("--permission", "-p", help="A permission that its manifest declares, in the place of all."),
+    ] = None,
+    slug: Annotated[str | None, typer.Option(help="Its short name.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it does.")] = None,
+    requires_user: Annotated[
+        bool | None, typer.Option("--requires-user/--no-requires-user", help="Refuse its activities until a user has signed in to it.")
+    ] = None,
+    manifest: ManifestFile = None,
+    command: Command = None,
+    arg: Arguments = None,
+    working_dir: WorkingDir = None,
+    env: Variables = None,
+    env_file: EnvFile = None,
+    home_url: HomeUrl = None,
+    health_path: HealthPath = None,
+    autostart: Autostart = None,
+) -> None:
+    """Change an app; what is left out stays. Arguments and variables are replaced as a whole. What it holds is not touched."""
+    said = read_manifest_file(manifest)
+    launch = {**said.launch, **read_launch_options(command, arg, working_dir, env, env_file, home_url, health_path, autostart)}
+
+    async def work(home: "Home") -> "App":
+        found = await find_app(home, name)
+        return await home.apps.update(
+            str(found.id),
+            name=new_name or said.name,
+            slug=slug,
+            description=description if description is not None else said.description,
+            permissions=permission or said.permissions,
+            requires_user=requires_user,
+            launch=launch or None,
+        )
+
+    changed = with_home(work)
+    say(f"Changed the app '{changed.slug}'.")
+    if launch:
+        say(f"How it is started holds from its next start on: homeport apps restart {changed.slug}")
+
+
 @app.command("list")
 def list_apps(json: Json = False) -> None:
     """List all apps, oldest first."""
 
-    async def work(home: "Home") -> "list[App]":
-        return [each async for each in each_item(lambda cursor: home.apps.list(limit=200, cursor=cursor))]
+    async def work(home: "Home") -> "tuple[list[App], dict[UUID, AppProcess]]":
+        found = [each async for each in each_item(lambda cursor: home.apps.list(limit=200, cursor=cursor))]
+        return found, {each.app_id: each for each in await home.launcher.list()}
 
-    apps = with_home(work)
+    apps, processes = with_home(work)
     if json:
-        return print_json(apps)
+        return print_json([as_dict(each) | {"process": as_dict(processes.get(each.id))} for each in apps])
     if not apps:
         return say("There are no apps. Register one: homeport apps register NAME")
     print_table(
-        ["slug", "name", "id", "declares", "registered"],
-        [[each.slug, each.name, str(each.id), " ".join(each.permissions) or "-", show_time(each.created_at, "")] for each in apps],
+        ["slug", "name", "id", "declares", "registered", "state", "url"],
+        [
+            [each.slug, each.name, str(each.id), " ".join(each.permissions) or "-", show_time(each.created_at, "")]
+            + ([process.state, process.url or "-"] if (process := processes.get(each.id)) is not None else ["-", "-"])
+            for each in apps
+        ],
     )
 
 
@@ -83,14 +169,16 @@ def list_apps(json: Json = False) -> None:
 def show(name: AppName, json: Json = False) -> None:
     """Show an app with its grants and its requests."""
 
-    async def work(home: "Home") -> "tuple[App, list[Grant], list[PermissionRequest]]":
+    async def work(home: "Home") -> "tuple[App, AppProcess, list[Grant], list[PermissionRequest]]":
         found = await find_app(home, name)
+        process = await home.launcher.state(str(found.id))
         grants = [each async for each in each_item(lambda cursor: home.permissions.list_grants(found.id, limit=200, cursor=cursor))]
-        return found, grants, [each for each in await _requests(home) if each.app_id == found.id]
+        return found, process, grants, [each for each in await _requests(home) if each.app_id == found.id]
 
-    found, grants, requests = with_home(work)
+    found, process, grants, requests = with_home(work)
     if json:
-        return print_json(as_dict(found) | {"grants": [as_dict(each) for each in grants], "requests": [as_dict(each) for each in requests]})
+        asked = {"grants": [as_dict(each) for each in grants], "requests": [as_dict(each) for each in requests]}
+        return print_json(as_dict(found) | {"process": as_dict(process) if found.launch is not None else None} | asked)
     say(
         f"{found.name}{f' - {printable(found.description)}' if found.description else ''}",
         "",
@@ -100,6 +188,7 @@ def show(name: AppName, json: Json = False) -> None:
         f"  declares       {' '.join(found.permissions) or '-'}",
         f"  requires user  {'yes' if found.requires_user else 'no'}",
         f"  registered     {show_time(found.created_at, '')}",
+        *describe_launch(found, process),
         "",
     )
     if grants:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,8 +12,6 @@ from homeport.cli.spans import parse_span
 from homeport.cli.writing import Json, print_json, print_table, printable, say
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from homeport.events import Event
     from homeport.home import Home
 
@@ -23,6 +21,7 @@ POLL_S = 1.0
 def events(
     kind: Annotated[str | None, typer.Option(help="Only this kind, such as tool.executed.")] = None,
     app: Annotated[str | None, typer.Option(metavar="APP", help="Only what this app did: its slug or id.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Only what was done to this, such as an agent's run by its id.")] = None,
     since: Annotated[str | None, typer.Option(metavar="SPAN", help="Only from so long ago on, such as 12h, 30d or 8w.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=200, help="How many.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
@@ -37,10 +36,11 @@ def events(
         from datetime import UTC, datetime
 
         app_id = (await find_app(home, app)).id if app is not None else None
+        filters: dict[str, Any] = {"kind": kind, "app_id": app_id, "subject": subject}
         start = datetime.now(UTC) - span if span is not None else None
-        found = [*reversed((await home.events.list(kind=kind, app_id=app_id, since=start, limit=lines)).items)]
+        found = [*reversed((await home.events.list(since=start, limit=lines, **filters)).items)]
         if follow:
-            await _follow(home, found, kind, app_id)
+            await _follow(home, found, filters)
         return found
 
     try:
@@ -54,7 +54,7 @@ def events(
     print_table(["when", "what", "by", "to", "more"], [_row(event) for event in found])
 
 
-async def _follow(home: "Home", found: "Sequence[Event]", kind: str | None, app_id: "UUID | None") -> None:
+async def _follow(home: "Home", found: "Sequence[Event]", filters: dict[str, Any]) -> None:
     """Print these and then each that comes, until cancelled."""
     last = 0
     while True:
@@ -62,7 +62,7 @@ async def _follow(home: "Home", found: "Sequence[Event]", kind: str | None, app_
             typer.echo("  ".join(printable(cell) for cell in _row(event)))
             last = event.id
         await asyncio.sleep(POLL_S)
-        found = [event for event in reversed((await home.events.list(kind=kind, app_id=app_id, limit=200)).items) if event.id > last]
+        found = [event for event in reversed((await home.events.list(limit=200, **filters)).items) if event.id > last]
 
 
 def _row(event: "Event") -> list[str]:

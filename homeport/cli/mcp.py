@@ -61,7 +61,7 @@ def add(
     variables = (read_env_file(env_file) if env_file is not None else {}) | read_named(env or [], "--env", os.environ)
     values: dict[str, Any] = {"env": variables, "headers": read_named(header or [], "--header", {}), "description": description}
     if command:
-        values |= {"command": _find_program(command[0]), "args": command[1:], "cwd": str(cwd.expanduser().absolute()) if cwd else None}
+        values |= {"command": find_program(command[0]), "args": command[1:], "cwd": str(cwd.expanduser().absolute()) if cwd else None}
     if url is not None:
         values |= {"url": url, "transport": "sse" if sse else "http"}
     if timeout is not None:
@@ -83,7 +83,7 @@ def add(
     say(f"Its log: homeport mcp logs {quote(added.name)}. Try it again: homeport mcp test {quote(added.name)}")
 
 
-def _find_program(command: str) -> str:
+def find_program(command: str) -> str:
     """Where a program is that is found here: the server that will start it may look in other folders."""
     found = which(command)
     return command if found is None else os.path.abspath(found)
@@ -247,7 +247,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:
     """Show what a server has written to its standard error, whichever Homeport started it here."""
-    from adapters.mcp import follow_log, tail_log
+    from adapters.processes import follow_log, tail_log
 
     async def work(home: "Home") -> Path:
         return home.tools.servers.log_path(await home.tools.servers.get(name))

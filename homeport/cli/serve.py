@@ -112,11 +112,13 @@ def _database_starting(settings: "Settings") -> Iterator[Callable[[], "SecretStr
 
 
 async def _prepare(settings: "Settings") -> str | None:
-    """Migrate the database and make the first API key; None when there has been one before."""
+    """Migrate the database, have run what starts with the server, and make the first API key; None when there has been one before."""
     from homeport.home import open_home
 
     async with open_home(settings) as home:
         created = await home.keys.create_first("first key")
+        # Once for all processes of this server, so that one that is started anew does not start what was stopped meanwhile.
+        await home.launcher.want_autostarted()
         return created[1] if created else None
 
 

@@ -11,7 +11,7 @@ from homeport.cli.writing import Json, print_json, print_table, say, show_time
 
 if TYPE_CHECKING:
     from homeport.home import Home
-    from homeport.tools import Decision, ToolRule
+    from homeport.tools import Decision, McpTool, ToolRule
 
 app = typer.Typer(
     help="Who may use which tool. Without a rule, an app that holds mcp.tools may use all of them.",
@@ -45,6 +45,19 @@ def list_rules(
     )
 
 
+@app.command("builtin")
+def list_builtin(json: Json = False) -> None:
+    """List the tools that are built in. Agents can be given them, by these names; apps and MCP clients cannot use them."""
+
+    async def work(home: "Home") -> "list[McpTool]":
+        return [*home.tools.builtins()]
+
+    tools = with_home(work)
+    if json:
+        return print_json(tools)
+    print_table(["tool", "what it does"], [[f"homeport/{tool.name}", (tool.description or "").partition(". ")[0]] for tool in tools])
+
+
 @app.command()
 def allow(who: Who, which: Which) -> None:
     """Let an app, an agent or everybody use tools."""
@@ -56,7 +69,7 @@ def allow(who: Who, which: Which) -> None:
 def ask(who: Who, which: Which) -> None:
     """Have a person asked before an app, an agent or everybody uses tools, once for each app and tool."""
     name = _set(who, which, "ask")
-    say(f"{name} has to ask for {', '.join(which)}. What apps have asked for: homeport apps requests")
+    say(f"{name} has to ask for {', '.join(which)}. What apps ask: homeport apps requests. What agents ask: homeport approvals list")
 
 
 @app.command()
@@ -108,9 +121,9 @@ def _set(who: str, which: Sequence[str], decision: "Decision") -> str:
 
 
 async def _find_patterns(home: "Home", which: Sequence[str]) -> list[tuple[str, str]]:
-    from homeport.tools import parse_pattern
+    from homeport.tools import BUILTIN_SERVER, parse_pattern
 
-    servers = [server.name for server in await home.tools.servers.list()]
+    servers = [BUILTIN_SERVER, *(server.name for server in await home.tools.servers.list())]
     return [parse_pattern(text, servers) for text in which]
 
 

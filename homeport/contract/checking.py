@@ -69,7 +69,7 @@ def _check_security(operation: dict[str, Any], document: dict[str, Any], find_fu
     if security is None:
         yield "operationId", f"'{operation['operationId']}' states no security; write 'security: []' for a public operation"
         return
-    if not security and permission not in (None, "none"):
+    if (not security or {} in security) and permission not in (None, "none"):
         yield "x-permission", "a public operation cannot demand a permission, nobody is known there"
     schemes = document.get("components", {}).get("securitySchemes", {})
     for name in {name for alternative in security for name in alternative}:

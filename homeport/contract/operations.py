@@ -25,7 +25,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class SecurityRequirement:
-    """One alternative of an operation's security: the schemes that must all accept the request."""
+    """One alternative of an operation's security: the schemes that must all accept the request. Without any, nobody need be known."""
 
     schemes: tuple[tuple[str, Mapping[str, Any]], ...]
 

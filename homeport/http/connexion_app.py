@@ -143,6 +143,7 @@ def _security_layer(operation: Operation, next_app: Asgi) -> Asgi:
     if not operation.security:
         return next_app
     alternatives = [[_credential_check(scheme) for _, scheme in requirement.schemes] for requirement in operation.security]
+    is_optional = [] in alternatives
     names = frozenset(name for requirement in operation.security for name, _ in requirement.schemes)
 
     async def authenticate(scope: Any, receive: Any, send: Any) -> None:
@@ -159,6 +160,9 @@ def _security_layer(operation: Operation, next_app: Asgi) -> Asgi:
             if principal is not None:
                 exchange.principal = principal
                 return await next_app(scope, receive, send)
+        # Whoever means to be somebody, and is not, is told so.
+        if is_optional and not credentials.has_token(exchange):
+            return await next_app(scope, receive, send)
         raise credentials.refuse(names, exchange)
 
     return authenticate

@@ -39,11 +39,16 @@ async def app_id(value: str, exchange: Exchange, identity: Identity) -> Principa
 
 def refuse(scheme_names: frozenset[str], exchange: Exchange) -> Unauthorized:
     """The error of a request that none of the operation's schemes recognised. The two sentences for apps are the reference's own."""
-    if exchange.headers.get(b"authorization", b"").partition(b" ")[2].strip():
+    if has_token(exchange):
         return Unauthorized("The API key is not valid (unknown, revoked or expired).", code="INVALID_API_KEY")
     if "appId" in scheme_names:
         return Unauthorized("Missing required header: x-app-id", code="MISSING_APP_ID")
     return Unauthorized("Send an API key as 'Authorization: Bearer <key>' or 'x-api-key: <key>'.")
+
+
+def has_token(exchange: Exchange) -> bool:
+    """Whether ``Authorization`` carries anything, an API key or not."""
+    return bool(exchange.headers.get(b"authorization", b"").partition(b" ")[2].strip())
 
 
 def _app_id(exchange: Exchange) -> str | None:

@@ -102,7 +102,7 @@ async def _send_while_wanted(
     if not sending.cancelled():
         sending.result()
     elif is_stopping:
-        await _send_last(stopping(), operation, request_id, send)
+        await _send_last(stopping(), stream, operation, request_id, send)
 
 
 async def _send_frames(stream: EventStream, operation: Operation, request_id: str, send: Any, *, is_checked: bool) -> None:
@@ -114,15 +114,19 @@ async def _send_frames(stream: EventStream, operation: Operation, request_id: st
     except Exception as error:
         if not isinstance(error, AppError):
             log.exception("stream failed", operation=operation.id)
-        await _send_last(error if isinstance(error, AppError) else InternalError(), operation, request_id, send)
+        await _send_last(error if isinstance(error, AppError) else InternalError(), stream, operation, request_id, send)
     else:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_last(error: AppError, operation: Operation, request_id: str, send: Any) -> None:
+async def _send_last(error: AppError, stream: EventStream, operation: Operation, request_id: str, send: Any) -> None:
     """The status is long gone: an error can only be told in the stream."""
-    body, _ = render_error(error, operation.surface, request_id)
-    await send({"type": "http.response.body", "body": b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"})
+    if stream.error_frame is not None:
+        frame = stream.error_frame(error)
+    else:
+        body, _ = render_error(error, operation.surface, request_id)
+        frame = b"event: error\ndata: %b\n\n" % orjson.dumps(body)
+    await send({"type": "http.response.body", "body": frame})
 
 
 async def _wait_until_gone(receive: Any) -> None:

@@ -1,6 +1,6 @@
 """Models: which providers are configured, chatting with them, embeddings and speech."""
 
-from adapters.chat import ChatResult, ChatStream, Delta, Finish, Silence, StreamEvent, Usage
+from adapters.chat import ChatResult, ChatStream, ContextTooLong, Delta, Finish, Silence, StreamEvent, ToolCall, ToolChoice, ToolSpec, Usage
 from adapters.embedding import EmbeddingResult
 from adapters.model_catalog import Role
 from adapters.speech import SpeechResult
@@ -15,6 +15,7 @@ from homeport.models.usage_report import GroupBy, UsageNumbers, UsageReport, Usa
 __all__ = [
     "ChatResult",
     "ChatStream",
+    "ContextTooLong",
     "Delta",
     "EmbeddingResult",
     "Finish",
@@ -31,6 +32,9 @@ __all__ = [
     "SpeechResult",
     "StreamEvent",
     "Target",
+    "ToolCall",
+    "ToolChoice",
+    "ToolSpec",
     "Usage",
     "UsageNumbers",
     "UsageReport",

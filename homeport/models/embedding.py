@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from adapters.chat import Endpoint, Usage, bad_answer
+from adapters.chat import Endpoint, Usage
 from adapters.embedding import EmbeddingRequest, EmbeddingResult
+from adapters.model_failures import bad_answer
 from homeport.errors import FieldProblem, InvalidRequest
 from homeport.models.environment import DEFAULT_EMBEDDING_LIMITS, EmbeddingLimits, recognize_provider
 from homeport.models.providers import NATIVE

@@ -1,18 +1,24 @@
 """Messages as clients write them, brought into the one shape that OpenAI's protocol takes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from homeport.errors import FieldProblem, InvalidRequest
 
 URL_SCHEMES = ("https://", "http://", "data:")
+NOT_IN_TOOL_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+MAX_TOOL_NAME = 64
 
 
 def normalize_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The messages with content as a text or as blocks of OpenAI's chat protocol. Raises InvalidRequest for a block that lacks its part.
 
     Known are text and input_text, image_url and input_image (the address as a text or an object), file and input_file; other blocks pass
-    as they are. Explicit nulls are left out.
+    as they are. Explicit nulls are left out. In tool calls, names and arguments that providers would not take back from a model are made
+    right: arguments that are no JSON object become an empty one.
     """
     return [_message(message, f"/messages/{index}") for index, message in enumerate(messages)]
 
@@ -25,7 +31,31 @@ def _message(message: Mapping[str, Any], pointer: str) -> dict[str, Any]:
         # One block of text is the same as the text, which more servers understand.
         is_text = len(blocks) == 1 and isinstance(blocks[0], dict) and blocks[0].get("type") == "text" and len(blocks[0]) == 2
         rest["content"] = blocks[0]["text"] if is_text else blocks
+    if "tool_calls" in rest:
+        calls = rest.pop("tool_calls")
+        if not isinstance(calls, list):
+            raise _wrong(f"{pointer}/tool_calls", "tool calls are a list")
+        if calls:  # OpenAI refuses an empty list
+            rest["tool_calls"] = [_tool_call(call, f"{pointer}/tool_calls/{index}") for index, call in enumerate(calls)]
     return rest
+
+
+def _tool_call(call: Any, pointer: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(call.get("id"), str):
+        raise _wrong(pointer, "a tool call needs an id and a function with a name and arguments")
+    name = NOT_IN_TOOL_NAME.sub("_", str(function.get("name") or "unknown"))[:MAX_TOOL_NAME]
+    return {**call, "type": "function", "function": {**function, "name": name, "arguments": _arguments(function.get("arguments"))}}
+
+
+def _arguments(written: Any) -> str:
+    """The arguments as the JSON text of an object: Ollama, vLLM and others refuse a conversation in which a model wrote something else."""
+    if not isinstance(written, str):
+        return orjson.dumps(written).decode() if isinstance(written, Mapping) else "{}"
+    try:
+        return written if isinstance(orjson.loads(written), dict) else "{}"
+    except orjson.JSONDecodeError:
+        return "{}"
 
 
 def _block(block: Any, pointer: str) -> Any:

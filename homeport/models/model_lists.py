@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from adapters.chat import Endpoint, too_slow
+from adapters.chat import Endpoint
 from adapters.model_catalog import ModelIds
+from adapters.model_failures import too_slow
 from homeport.errors import AppError
 
 LIST_S = 60.0

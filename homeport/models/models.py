@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from adapters.chat import ChatRequest, ChatResult, ChatStream, ChatTransport, Endpoint
+from adapters.chat import ChatRequest, ChatResult, ChatStream, ChatTransport, Endpoint, ToolChoice, ToolSpec
 from adapters.embedding import EmbeddingRequest, EmbeddingResult, EmbeddingTransport
 from adapters.litellm import LiteLLM
-from adapters.model_catalog import Role, load_catalog
+from adapters.model_catalog import Role, context_window_of, load_catalog
 from adapters.openai_protocol import OpenAIProtocol
 from adapters.postgres import Database
 from adapters.speech import SpeechRequest, SpeechResult, SpeechTransport
@@ -17,7 +17,7 @@ from homeport.errors import InvalidRequest
 from homeport.identity import Principal
 from homeport.models.calling import Calling, first_that_answers
 from homeport.models.embedding import check_texts, embed_in_batches
-from homeport.models.environment import find_known_provider
+from homeport.models.environment import catalog_name, find_known_provider
 from homeport.models.messages import normalize_messages
 from homeport.models.model_lists import ModelLists
 from homeport.models.providers import NATIVE, ConfiguredProvider, Provider, ProviderTest, check_base_url, check_key, check_provider_name
@@ -65,12 +65,17 @@ class Models:
         temperature: float | None = None,
         max_tokens: int | None = None,
         response_format: Mapping[str, Any] | None = None,
+        tools: Sequence[ToolSpec] = (),
+        tool_choice: ToolChoice | None = None,
     ) -> ChatResult:
-        """Answer a conversation. Raises the errors of ``resolve`` and of ``adapters.chat``."""
+        """Answer a conversation; the answer may be that tools be called. A model that takes no ``tools`` answers without them.
+
+        Raises the errors of ``resolve`` and of ``adapters.model_failures``.
+        """
         asked = normalize_messages(messages)
 
         async def ask(endpoint: Endpoint, name: str) -> ChatResult:
-            request = ChatRequest(name, asked, temperature, max_tokens, response_format)
+            request = ChatRequest(name, asked, temperature, max_tokens, response_format, tools=tools, tool_choice=tool_choice)
             chat = self._transport(endpoint).chat
             return await self._calling.call(
                 "chat", caller, endpoint, name, lambda limit_s: chat(endpoint, request.within(limit_s)), timeout_s=self._timeout_s
@@ -88,12 +93,14 @@ class Models:
         temperature: float | None = None,
         max_tokens: int | None = None,
         response_format: Mapping[str, Any] | None = None,
+        tools: Sequence[ToolSpec] = (),
+        tool_choice: ToolChoice | None = None,
     ) -> ChatStream:
         """Begin to answer a conversation. What fails before the first piece is raised here, as by ``chat``."""
         asked = normalize_messages(messages)
 
         async def ask(endpoint: Endpoint, name: str) -> ChatStream:
-            request = ChatRequest(name, asked, temperature, max_tokens, response_format)
+            request = ChatRequest(name, asked, temperature, max_tokens, response_format, tools=tools, tool_choice=tool_choice)
             begin = self._transport(endpoint).open_stream
             return await self._calling.call(
                 "chat", caller, endpoint, name, lambda limit_s: begin(endpoint, request.within(limit_s)), timeout_s=self._stream_idle_s
@@ -110,8 +117,8 @@ class Models:
         model: str | None = None,
         dimensions: int | None = None,
     ) -> EmbeddingResult:
-        """One vector for each text, in their order. Raises the errors of ``resolve`` and of ``adapters.chat``, and InvalidRequest when
-        there is no text, when one is empty or too long, or when the model cannot make vectors of so many ``dimensions``."""
+        """One vector for each text, in their order. Raises the errors of ``resolve`` and of ``adapters.model_failures``, and InvalidRequest
+        when there is no text, when one is empty or too long, or when the model cannot make vectors of so many ``dimensions``."""
         check_texts(texts)
 
         async def ask(endpoint: Endpoint, name: str) -> EmbeddingResult:
@@ -136,7 +143,7 @@ class Models:
         provider: str | None = None,
         model: str | None = None,
     ) -> SpeechResult:
-        """A text as sound. A voice is passed on as it is named. Raises the errors of ``resolve`` and of ``adapters.chat``."""
+        """A text as sound. A voice is passed on as it is named. Raises the errors of ``resolve`` and of ``adapters.model_failures``."""
 
         async def ask(found: Endpoint, name: str) -> SpeechResult:
             traits, endpoint = traits_of(found), speech_endpoint(found)
@@ -165,6 +172,12 @@ class Models:
         Raises Unavailable (PROVIDER_UNAVAILABLE) when nothing is configured, InvalidRequest when this provider is not.
         """
         return await self._resolver.resolve(role, provider, model)
+
+    async def context_window(self, provider: str | None = None, model: str | None = None) -> int | None:
+        """How many tokens of a conversation the model takes, by LiteLLM's list; None when that does not have it. Raises as ``resolve``."""
+        endpoint, name = await self.resolve(provider, model)
+        listed_as = catalog_name(endpoint)
+        return await asyncio.to_thread(context_window_of, listed_as, name) if listed_as else None
 
     async def providers(self) -> list[Provider]:
         """All providers with the models that can chat, the default first. One that does not answer within 2 s is shown with the models

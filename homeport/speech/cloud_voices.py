@@ -34,7 +34,7 @@ class CloudVoices:
         return self._voices
 
     async def speak(self, text: str, *, voice: Voice, speed: float, model: str | None, caller: Principal | None) -> Pcm | EncodedAudio:
-        """The sound of a text. Raises the errors of ``adapters.chat``. Cancelled, it closes the connection."""
+        """The sound of a text. Raises the errors of ``adapters.model_failures``. Cancelled, it closes the connection."""
         usual = None if speed == 1 else speed
         spoken = await self._models.speak(text, voice=voice.id, speed=usual, caller=caller, provider=self.id, model=model)
         return spoken.audio

@@ -6,6 +6,8 @@ ToolRules   who may use which tool: allow, ask or deny
 """
 
 from adapters.mcp import McpTool, ProgressCallback, ToolOutput
+from homeport.tools.builtin import BuiltinTool, ToolContext
+from homeport.tools.checking import BUILTIN_SERVER
 from homeport.tools.drafts import ServerDraft
 from homeport.tools.offers import OfferedTool
 from homeport.tools.permission import tool_permission
@@ -16,7 +18,9 @@ from homeport.tools.stored import McpServer, Provider, Transport, find_problem, 
 from homeport.tools.tools import ServerTest, Tools
 
 __all__ = [
+    "BUILTIN_SERVER",
     "EVERYBODY",
+    "BuiltinTool",
     "Decision",
     "McpServer",
     "McpServers",
@@ -27,6 +31,7 @@ __all__ = [
     "ServerDraft",
     "ServerImport",
     "ServerTest",
+    "ToolContext",
     "ToolOutput",
     "ToolRule",
     "ToolRules",

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from homeport.errors import InvalidRequest
 from homeport.ids import check_name, parse_uuid
 
+# The tools that are built in stand under this name, in rules and in what an agent is given.
+BUILTIN_SERVER = "homeport"
 MAX_NAME_LENGTH = 200
 MAX_TEXT_LENGTH = 4000
 MAX_ITEMS = 200
@@ -25,8 +27,11 @@ _PLACEHOLDER = re.compile(r"\$\{[^}]+\}")
 
 
 def check_server_name(name: str) -> str:
-    """A server's name: up to 200 characters, slashes too. One in the form of a UUID is refused, because ids stand in the same places."""
+    """A server's name: up to 200 characters, slashes too. One in the form of a UUID is refused, because ids stand in the same places,
+    and so is the name of the built-in tools, in whatever letters."""
     name = check_name(name, "an MCP server")
+    if name.casefold() == BUILTIN_SERVER:
+        raise InvalidRequest(f"'{BUILTIN_SERVER}' is the name of the tools that are built in. Choose another one for an MCP server.")
     if parse_uuid(name):
         raise InvalidRequest("The name of an MCP server must not have the form of a UUID: servers have ids of that form.")
     return name

@@ -57,6 +57,11 @@ class Rules:
             return general[1] if general is not None else "allow"
         return max(decisions, key=_STRICTNESS.__getitem__)
 
+    def says(self, subject: str, server: str, tool: str) -> Decision | None:
+        """What the most exact of a subject's own rules says; None without one."""
+        found = self._find(subject, server, tool)
+        return found[1] if found is not None else None
+
     def may_use_some(self, subjects: Iterable[str], server: str) -> bool:
         """Whether there can be a tool of this server that is not denied to ``subjects``."""
         known = list(subjects)

@@ -13,8 +13,9 @@ import structlog
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.mcp import HttpTarget, McpSessions, ServerSpec, StdioTarget, log_path, tail_log
+from adapters.mcp import HttpTarget, McpSessions, ServerSpec, StdioTarget
 from adapters.postgres import Database, notify
+from adapters.processes import log_path, tail_log
 from homeport.errors import AppError, Conflict, InvalidRequest, NotFound, TooManyRequests, Unavailable
 from homeport.identity import Principal
 from homeport.ids import parse_uuid, uuid7

@@ -1,29 +1,31 @@
 """The registry of tools: the one list, and the only way to execute one.
 
 Whatever executes a tool comes through ``Tools.execute``: an app, an agent, an MCP client of Homeport, the command line. There, in this
-order: is there such a server and does it serve here, is the tool denied, is there such a tool, is it what was approved, does somebody
-have to be asked, do the arguments fit; then the call, within its limits; then one event and one line in the audit log, however it ended.
+order: is there such a server and does it serve here, is the tool denied, is there such a tool, is it what was approved, do the arguments
+fit, does somebody have to be asked; then the call, within its limits; then one event and one line in the audit log, however it ended.
 """
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters.mcp import McpSessions, McpTool, ProgressCallback, ToolOutput
 from adapters.postgres import Database, Notifications
-from homeport.errors import AppError, Forbidden, NotFound, PermissionMissing, Unauthorized
+from homeport.errors import AppError, Forbidden, NotFound, UpstreamTimeout
 from homeport.events import Events
 from homeport.identity import Identity, Principal
 from homeport.secrets import SecretBox
 from homeport.tools.arguments import Arguments
 from homeport.tools.audit import Audit
+from homeport.tools.builtin import BuiltinTool, OfferedBuiltin, ToolContext, offer_builtins
+from homeport.tools.checking import BUILTIN_SERVER
+from homeport.tools.execution import Execution, decide, outcome, subjects
+from homeport.tools.gate import Gate
 from homeport.tools.offers import OfferedTool, Offers
-from homeport.tools.permission import tool_permission
+from homeport.tools.permission import TOOLS_PERMISSION
 from homeport.tools.rule_store import ToolRules
-from homeport.tools.rules import Decision, Rules, agent_subject, app_subject
 from homeport.tools.servers import McpServers
 from homeport.tools.stored import McpServer, Provider, StoredTools, find_problem
 
@@ -37,19 +39,6 @@ class ServerTest:
 
     works: bool
     message: str
-
-
-@dataclass(slots=True)
-class _Execution:
-    """One execution: what was asked for, and what it has come to know of itself, for the record."""
-
-    principal: Principal | None
-    server: str
-    tool: str
-    provider: Provider | None
-    agent: str | None
-    started: float
-    decision: Decision | None = None
 
 
 class Tools:
@@ -73,10 +62,19 @@ class Tools:
         self.servers = McpServers(database, secret_box, self._stored, sessions, self._audit, log_dir)
         self.rules = ToolRules(database, self._stored, self._audit)
         self._offers = Offers(database, self._stored, self.servers, sessions)
-        self._identity = identity
+        self._gate = Gate(identity)
         self._sessions = sessions
         self._arguments = Arguments()
+        self._builtins: dict[str, OfferedBuiltin] = {}
         self._notes: set[asyncio.Task[None]] = set()
+
+    def add_builtins(self, tools: Iterable[BuiltinTool]) -> None:
+        """Offer these tools to agents, under the server name BUILTIN_SERVER, in place of those that were offered before."""
+        self._builtins = offer_builtins(tools)
+
+    def builtins(self) -> Sequence[McpTool]:
+        """The built-in tools, by name."""
+        return [each.offered.tool for each in self._builtins.values()]
 
     async def list_servers(self, principal: Principal | None, *, provider: Provider | None = None) -> Sequence[McpServer]:
         """The servers by name, of one provider or all; not those whose tools are all denied to the principal."""
@@ -84,22 +82,27 @@ class Tools:
         return [
             server
             for server in stored.servers.values()
-            if provider in (None, server.provider) and (principal is None or stored.rules.may_use_some(_subjects(principal), server.name))
+            if provider in (None, server.provider) and (principal is None or stored.rules.may_use_some(subjects(principal), server.name))
         ]
 
-    async def list(self, principal: Principal | None, server: str, *, provider: Provider | None = None) -> Sequence[McpTool]:
-        """The tools of a server that the principal may use or ask for, by name. Starts the server when it does not run.
+    async def list(
+        self, principal: Principal | None, server: str, *, provider: Provider | None = None, agent: str | None = None
+    ) -> Sequence[McpTool]:
+        """The tools of a server that the principal, and the agent that works for it, may use or ask for, by name. Starts the server when
+        it does not run. With an agent BUILTIN_SERVER has tools as well.
 
-        Left out are tools that are denied to it, and those whose description is no longer the one that was approved: a model must not
-        read it. Raises NotFound for a server that is not there, and what the sessions raise.
+        Left out are tools that are denied, and those whose description is no longer the one that was approved: a model must not read it.
+        Raises NotFound for a server that is not there, and what the sessions raise.
         """
-        found = await self._find_server(server, provider)
         rules = (await self._stored.get()).rules
-        if principal is not None and not rules.may_use_some(_subjects(principal), found.name):
+        if agent is not None and server == BUILTIN_SERVER:
+            return [each for each in self.builtins() if decide(rules, principal, agent, server, each.name) != "deny"]
+        found = await self._find_server(server, provider)
+        if principal is not None and not rules.may_use_some(subjects(principal, agent), found.name):
             return []
         offered = (await self._offers.of(found)).values()
         return [
-            each.tool for each in offered if not each.is_changed and _decide(rules, principal, None, found.name, each.tool.name) != "deny"
+            each.tool for each in offered if not each.is_changed and decide(rules, principal, agent, found.name, each.tool.name) != "deny"
         ]
 
     async def find(self, principal: Principal | None, server: str, tool: str, *, provider: Provider | None = None) -> McpTool:
@@ -119,18 +122,26 @@ class Tools:
         provider: Provider | None = None,
         agent: str | None = None,
         on_progress: ProgressCallback | None = None,
+        context: ToolContext | None = None,
+        approved: bool = False,
+        timeout_s: float | None = None,
     ) -> ToolOutput:
         """Execute a tool and return what it gave; one that says that it failed (``is_error``) has given that.
 
-        ``agent`` is the agent that uses it on behalf of the principal: both must be allowed to. Raises NotFound (MCP_SERVER_NOT_FOUND,
-        MCP_SERVER_DISABLED, MCP_TOOL_NOT_FOUND), PermissionMissing (denied, or to be asked for), Forbidden (TOOL_CHANGED),
-        InvalidRequest with what is wrong with the arguments, and what the sessions raise. Cancelled, it cancels the call.
+        ``agent`` is the agent that uses it on behalf of the principal: both must be allowed to. With ``context`` the call is part of an
+        agent's run: it reaches the built-in tools, and the principal must hold mcp.tools for those of MCP servers. ``approved``: a person
+        has allowed this one call, so nobody is asked; what is denied stays denied. ``timeout_s`` bounds the call whatever it does.
+
+        Raises NotFound (MCP_SERVER_NOT_FOUND, MCP_SERVER_DISABLED, MCP_TOOL_NOT_FOUND), PermissionMissing (denied, or to be asked for),
+        Forbidden (TOOL_CHANGED), InvalidRequest with what is wrong with the arguments, UpstreamTimeout (TOOL_TIMEOUT), and what the
+        sessions or the built-in tool raise. Cancelled, it cancels the call.
         """
-        execution = _Execution(principal, server, tool, provider, agent, time.monotonic())
+        agent = context.agent if context is not None else agent
+        execution = Execution(principal, server, tool, provider, agent, context, approved, timeout_s)
         try:
             output = await self._execute(execution, dict(arguments or {}), on_progress)
         except BaseException as error:
-            await self._note(execution, _outcome(error), getattr(error, "code", None))
+            await self._note(execution, outcome(error), getattr(error, "code", None))
             raise
         await self._note(execution, "tool error" if output.is_error else "ok", None)
         return output
@@ -162,13 +173,13 @@ class Tools:
             told += f" Changed, and refused until they are approved: {', '.join(changed)}."
         return ServerTest(True, told)
 
-    async def _execute(self, execution: _Execution, arguments: dict[str, Any], on_progress: ProgressCallback | None) -> ToolOutput:
+    async def _execute(self, execution: Execution, arguments: dict[str, Any], on_progress: ProgressCallback | None) -> ToolOutput:
+        if execution.context is not None and execution.server == BUILTIN_SERVER:
+            return await self._execute_builtin(execution, execution.context, arguments)
         server = await self._find_server(execution.server, execution.provider)
         execution.provider = server.provider
-        rules, permission = (await self._stored.get()).rules, tool_permission(server.name, execution.tool)
-        execution.decision = _decide(rules, execution.principal, execution.agent, server.name, execution.tool)
-        if execution.decision == "deny":
-            raise PermissionMissing(permission, denied=True)
+        rules = (await self._stored.get()).rules
+        execution.decide(rules, server.name)
         offered = await self._find_offered(server, execution.tool)
         if offered.is_changed:
             raise Forbidden(
@@ -176,14 +187,29 @@ class Tools:
                 f"An operator has to look at it: homeport mcp approve '{server.name}'",
                 code="TOOL_CHANGED",
             )
-        if execution.decision == "ask":
-            await self._require(execution.principal, permission)
         self._arguments.check(offered.fingerprint, offered.tool.input_schema, arguments)
-        return await self._sessions.call(self.servers.spec_of(server), execution.tool, arguments, on_progress=on_progress)
+        needed = TOOLS_PERMISSION if execution.context is not None else None
+        await self._gate.admit(execution, rules, server.name, needed)
+        spec, limit_s = self.servers.spec_of(server), execution.timeout_s
+        timeout_s = spec.timeout_s if limit_s is None else min(spec.timeout_s, limit_s)
+        return await self._sessions.call(spec, execution.tool, arguments, timeout_s=timeout_s, limit_s=limit_s, on_progress=on_progress)
 
-    async def _require(self, principal: Principal | None, permission: str) -> None:
-        if principal is not None and await self._identity.require(principal, permission) is None:
-            raise Unauthorized
+    async def _execute_builtin(self, execution: Execution, context: ToolContext, arguments: dict[str, Any]) -> ToolOutput:
+        rules = (await self._stored.get()).rules
+        execution.decide(rules, BUILTIN_SERVER)
+        if (found := self._builtins.get(execution.tool)) is None:
+            raise NotFound(f"There is no built-in tool '{execution.tool[:200]}'.", code="MCP_TOOL_NOT_FOUND")
+        self._arguments.check(found.offered.fingerprint, found.offered.tool.input_schema, arguments)
+        await self._gate.admit(execution, rules, BUILTIN_SERVER, found.builtin.permission)
+        limit = asyncio.timeout(execution.timeout_s)
+        try:
+            async with limit:
+                return await found.builtin.run(context, arguments)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            message = f"The tool '{execution.tool}' was not done within {execution.timeout_s:g} s."
+            raise UpstreamTimeout(message, code="TOOL_TIMEOUT") from error
 
     async def _find_server(self, name: str, provider: Provider | None) -> McpServer:
         server = await self.servers.get(name)
@@ -203,40 +229,14 @@ class Tools:
             raise _no_tool(server.name, tool)
         return offered
 
-    async def _note(self, execution: _Execution, outcome: str, code: str | None) -> None:
+    async def _note(self, execution: Execution, outcome: str, code: str | None) -> None:
         """Record an execution; also when whoever asked for it has left meanwhile."""
-        facts = {
-            "server": execution.server,
-            "tool": execution.tool,
-            "agent": execution.agent,
-            "provider": execution.provider,
-            "decision": execution.decision,
-            "outcome": outcome,
-            "code": code,
-            "duration_ms": round((time.monotonic() - execution.started) * 1000, 1),
-        }
-        subject = f"{execution.server}/{execution.tool}"
+        subject, facts = f"{execution.server}/{execution.tool}", execution.facts(outcome, code)
         writing = asyncio.create_task(self._audit.note(EXECUTED, execution.principal, subject, **facts))
         self._notes.add(writing)
         writing.add_done_callback(self._notes.discard)
         await asyncio.shield(writing)
 
 
-def _subjects(principal: Principal | None, agent: str | None = None) -> list[str]:
-    """Whose rules count. A key is bound by those for everybody alone: it is the operator's own."""
-    own = [app_subject(principal.id)] if principal is not None and principal.kind == "app" else []
-    return [*own, agent_subject(agent)] if agent else own
-
-
-def _decide(rules: Rules, principal: Principal | None, agent: str | None, server: str, tool: str) -> Decision:
-    return "allow" if principal is None else rules.decide(_subjects(principal, agent), server, tool)
-
-
 def _no_tool(server: str, tool: str) -> NotFound:
     return NotFound(f"The MCP server '{server[:200]}' has no tool '{tool[:200]}'.", code="MCP_TOOL_NOT_FOUND")
-
-
-def _outcome(error: BaseException) -> str:
-    if not isinstance(error, AppError):
-        return "failed" if isinstance(error, Exception) else "cancelled"
-    return "failed" if error.status >= 500 else "refused"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from adapters.pgvector import EmbeddingOf
 from homeport.errors import Conflict, Unauthorized
-from homeport.identity import Identity, Principal
+from homeport.identity import Identity, Principal, principal_without_grants
 from homeport.jobs import Job, JobContext, Jobs
 from homeport.models import Models
 from homeport.vectors.documents import CutDocument, Document, Part, Plan, cut, make_plan, read_documents
@@ -67,8 +67,7 @@ class Ingest:
         if await self._identity.require(principal, "llm.embed") is None:
             raise Unauthorized
         plan = make_plan(check_workspace(workspace), size, overlap, provider, model)
-        caller = {"kind": principal.kind, "id": str(principal.id), "name": principal.name, "app_id": principal.app_id}
-        payload = {"caller": caller, "plan": asdict(plan), "documents": [asdict(each) for each in read_documents(documents)]}
+        payload = {"caller": principal.remember(), "plan": asdict(plan), "documents": [asdict(each) for each in read_documents(documents)]}
         return await self._jobs.enqueue(KIND, principal.owner_id, payload, lane=plan.workspace)
 
     async def get(self, principal: Principal, job_id: str) -> Job:
@@ -138,8 +137,7 @@ class Ingest:
 
     async def _carry_out(self, context: JobContext) -> dict[str, Any]:
         payload = context.payload
-        told = payload["caller"]
-        caller = Principal(told["kind"], UUID(told["id"]), told["name"], context.owner_id, told["app_id"], frozenset(), frozenset())
+        caller = principal_without_grants(payload["caller"])
         documents = [Document(**each) for each in payload["documents"]]
         done = await self.ingest(caller, documents, Plan(**payload["plan"]), context.report)
         return {name: value for name, value in asdict(done).items() if value is not None}

@@ -23,9 +23,9 @@ Json = dict[str, Any]
 Mode = Literal["auto", "legacy"]
 
 ALL_TOOLS = {
-    "chat", "create_activity", "embed_texts", "get_activity", "get_ingest_job", "ingest_documents", "list_activities", "list_agents",
-    "list_chat_providers", "list_embed_providers", "list_threads", "list_vector_workspaces", "list_workspaces", "query_vectors",
-    "update_activity", "upsert_vectors",
+    "chat", "chat_with_agent", "create_activity", "create_agent_session", "embed_texts", "get_activity", "get_agent_session",
+    "get_ingest_job", "ingest_documents", "list_activities", "list_agents", "list_chat_providers", "list_embed_providers",
+    "list_threads", "list_vector_workspaces", "list_workspaces", "query_vectors", "update_activity", "upsert_vectors",
 }  # fmt: skip
 ACTIVITY_TOOLS = {"create_activity", "get_activity", "list_activities", "update_activity"}
 # Every caller may see these.
@@ -134,6 +134,18 @@ async def test_texts_are_embedded_stored_and_found(server: Server, admin: Admin)
 
         job = (await succeed(client, "ingest_documents", documents=[{"id": "a", "text": "The spade stands behind the shed."}]))["job"]
         assert (await succeed(client, "get_ingest_job", job_id=job["id"]))["job"]["total"] in (0, 1)
+
+
+async def test_a_conversation_with_an_agent_goes_on_from_call_to_call(server: Server, admin: Admin) -> None:
+    admin.call("POST", "/agents", {"display_name": "Asked by tools", "slug": "asked-by-tools", "model": "echo"})
+    app_id = admin.register("Delegator", granted=("agent.chat",))
+    async with connected(server, {"X-App-Id": app_id}) as client:
+        assert await names_of_tools(client) == {"chat_with_agent", "create_agent_session", "get_agent_session"} | OPEN_TOOLS
+        session_id = (await succeed(client, "create_agent_session", agent_name="asked-by-tools"))["session"]["session_id"]
+        for count in (2, 4):
+            answer = (await succeed(client, "chat_with_agent", session_id=session_id, message="hello"))["response"]
+            assert (answer["text"], answer["message_count"]) == ("You said: hello", count)
+        assert (await succeed(client, "get_agent_session", session_id=session_id))["session"]["message_count"] == 4
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ class Calls:
     """Calls to make: ``count`` of them, or as many as fit into ``seconds``, with ``clients`` of them under way at any time.
 
     ``bodies`` are taken in turn. ``first`` is a text that marks the first token of a stream, ``last`` how every answer must end. Answers
-    are written to the file ``answers``, one a line in the order of the calls, where one is given.
+    are written to the file ``answers``, one a line in the order of the calls, where one is given. With ``places`` each client calls a URL
+    of its own: its place is put in for ``{}``.
     """
 
     url: str
@@ -39,6 +40,11 @@ class Calls:
     first: str = ""
     last: str = ""
     answers: str = ""
+    places: Sequence[str] = ()
+
+    def url_of(self, client: int) -> str:
+        """What a client calls."""
+        return self.url.format(self.places[client]) if self.places else self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +111,12 @@ class _Job:
     first_times: list[float] = field(default_factory=list)
     answers: dict[int, bytes] = field(default_factory=dict)
 
-    async def work(self, session: Any) -> None:
+    async def work(self, session: Any, client: int) -> None:
         """Be one client: call, one call after the other, until there is no more to do."""
+        url = self.calls.url_of(client)
         while time.perf_counter() < self.deadline and (number := next(self.numbers)) < self.calls.count:
             started = time.perf_counter()
-            async with session.post(self.calls.url, data=self.bodies[number % len(self.bodies)]) as response:
+            async with session.post(url, data=self.bodies[number % len(self.bodies)]) as response:
                 answer = await self._read(response, started) if self.calls.first else await response.read()
             self.times.append(time.perf_counter() - started)
             if not 200 <= response.status < 300 or not answer.endswith(self.calls.last.encode()):
@@ -146,11 +153,11 @@ async def _make(calls: Calls) -> Took:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=calls.headers, timeout=timeout) as session:
         # The connections are opened, and whatever is made at the first call is made, before the clock runs: with the last bodies.
         await asyncio.gather(
-            *(_Job(calls, bodies, float("inf"), iter([-each, calls.count])).work(session) for each in range(1, calls.clients + 1))
+            *(_Job(calls, bodies, float("inf"), iter([-1 - each, calls.count])).work(session, each) for each in range(calls.clients))
         )
         started = time.perf_counter()
         job = _Job(calls, bodies, started + calls.seconds)
-        await asyncio.gather(*(job.work(session) for _ in range(calls.clients)))
+        await asyncio.gather(*(job.work(session, each) for each in range(calls.clients)))
         return job.took(time.perf_counter() - started)
 
 

@@ -12,7 +12,7 @@ from tests.bench.cores import SERVER_CORE
 from tests.bench.peers.shapes import APP_ID
 from tests.bench.servers import free_port, running, uvicorn_command
 
-GRANTS = ("llm.chat", "llm.embed", "vectors.read", "vectors.write", "tts.generate", "mcp.tools")
+GRANTS = ("llm.chat", "llm.embed", "vectors.read", "vectors.write", "tts.generate", "mcp.tools", "agent.chat")
 
 
 @dataclass(frozen=True, slots=True)

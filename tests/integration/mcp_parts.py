@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import anyio
 import psutil
 
-from adapters.mcp import McpSessions, ServerSpec, ToolOutput, log_path, tail_log
+from adapters.mcp import McpSessions, ServerSpec, ToolOutput
 from adapters.outbound import Outbound
+from adapters.processes import log_path, tail_log
 
 Answer = TypeVar("Answer")
 

@@ -62,13 +62,14 @@ async def open_parts(url: str, data_dir: Path, *, recheck_s: float = 5.0, **sett
     try:
         notifications = Notifications(url)
         identity = Identity(database, notifications)
-        user_tokens = UserTokens(database, SecretBox(bytes(32)))
+        secret_box = SecretBox(bytes(32))
+        user_tokens = UserTokens(database, secret_box)
         parts = Parts(
             database,
             notifications,
             identity,
             Keys(database, identity),
-            Apps(values, database, identity),
+            Apps(values, database, identity, secret_box),
             Permissions(values, database, notifications, identity, recheck_s=recheck_s),
             user_tokens,
             Activities(database, user_tokens),

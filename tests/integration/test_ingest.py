@@ -89,7 +89,7 @@ async def open_parts(url: str, data_dir: Path, environ: dict[str, str] | None = 
     models = Models(settings, database, box, environ or {})
     vectors = Vectors(settings, database, notifications, box, identity, models)
     jobs = Jobs(database, notifications, timing=PATIENT)
-    parts = Parts(Ingest(identity, models, vectors, jobs), vectors, models, jobs, identity, Apps(settings, database, identity))
+    parts = Parts(Ingest(identity, models, vectors, jobs), vectors, models, jobs, identity, Apps(settings, database, identity, box))
     try:
         async with notifications:
             yield parts

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from adapters.postgres import Database, Notifications
 from homeport.errors import InvalidRequest, NotFound, TooManyRequests, Unavailable
 from homeport.jobs import Job, JobContext, Jobs, Timing
-from homeport.jobs.rows import JobRows, Progress, select_due, storable
+from homeport.jobs.rows import Ending, JobRows, Progress, select_due, storable
 from tests.integration.parts import eventually
 from tests.integration.servers import run_sql
 
@@ -145,6 +145,149 @@ async def test_a_process_runs_two_at_once_and_the_next_when_one_ends(database_ur
         assert [(await one.ended(job)).state for job in queued] == ["completed"] * 4
 
 
+async def test_each_kind_has_room_of_its_own(database_url: str) -> None:
+    long, short = Work(), Work()
+    async with process(database_url, short=short) as one:
+        one.jobs.register("long", long, concurrency=3)
+        queued = [await one.jobs.enqueue("long", OWNER, {}) for _ in range(4)]
+        one.start()
+        assert {(await long.next_start()).job_id for _ in range(3)} == {job.id for job in queued[:3]}
+        beside = await one.jobs.enqueue("short", OWNER, {})
+        assert (await short.next_start()).job_id == beside.id
+        assert [(await one.state(job)).state for job in queued] == ["running", "running", "running", "queued"]
+        long.may_end.set()
+        assert (await long.next_start()).job_id == queued[3].id
+        assert (await one.state(beside)).state == "running"
+
+
+async def test_jobs_that_end_together_are_written_together_each_as_it_ended(database_url: str) -> None:
+    may_end = asyncio.Event()
+    waiting: asyncio.Queue[int] = asyncio.Queue()
+
+    async def end(context: JobContext) -> Any:
+        number = context.payload["number"]
+        if context.attempt > 1:
+            await asyncio.Event().wait()
+        await context.report(number, 9)
+        waiting.put_nowait(number)
+        await may_end.wait()
+        if number == 1:
+            raise InvalidRequest("That cannot be.")
+        if number == 2:
+            raise Unavailable("Not now.")
+        return {"number": number}
+
+    async with process(database_url, Timing(poll=0.05, lease=60, backoff=0.01)) as one:
+        one.jobs.register("end", end, concurrency=5)
+        queued = [await one.jobs.enqueue("end", OWNER, {"number": number}) for number in range(5)]
+        one.start()
+        with anyio.fail_after(5):
+            assert {await waiting.get() for _ in queued} == set(range(5))
+        may_end.set()
+        ended = [await one.ended(job) for job in (queued[0], queued[1], queued[3], queued[4])]
+        again = await eventually(lambda: one.state(queued[2]), lambda job: job.attempts == 2)
+        written = run_sql(database_url, "SELECT count(DISTINCT xmin::text) FROM jobs WHERE finished_at IS NOT NULL")
+    assert [(job.state, job.done, job.result, job.error) for job in ended] == [
+        ("completed", 0, {"number": 0}, None),
+        ("failed", 1, None, "That cannot be."),
+        ("completed", 3, {"number": 3}, None),
+        ("completed", 4, {"number": 4}, None),
+    ]
+    assert (again.state, again.error, again.finished_at) == ("running", "Not now.", None)
+    assert written == [(1,)], "in one transaction"
+
+
+async def test_an_end_that_cannot_be_stored_fails_its_job_and_no_other_that_ends_with_it(database_url: str) -> None:
+    may_end = asyncio.Event()
+    waiting: asyncio.Queue[int] = asyncio.Queue()
+
+    async def end(context: JobContext) -> Any:
+        number = context.payload["number"]
+        await context.report(0, 1)
+        waiting.put_nowait(number)
+        await may_end.wait()
+        # Not written yet: a report was a moment ago.
+        await context.report(2**40 if number == 1 else 1, 1)
+        return object() if number == 2 else number
+
+    async with process(database_url, Timing(poll=60, lease=60, report=60)) as one:
+        one.jobs.register("end", end, concurrency=4, max_attempts=1)
+        queued = [await one.jobs.enqueue("end", OWNER, {"number": number}) for number in range(4)]
+        one.start()
+        with anyio.fail_after(5):
+            assert {await waiting.get() for _ in queued} == set(range(4))
+        may_end.set()
+        ended = [await one.ended(job) for job in queued]
+    assert [(job.state, job.result, job.error_code) for job in ended] == [
+        ("completed", 0, None),
+        ("failed", None, "VALIDATION_ERROR"),
+        ("failed", None, "INTERNAL_ERROR"),
+        ("completed", 3, None),
+    ]
+
+
+async def test_a_worker_that_lost_one_lease_of_several_ends_the_others(database_url: str) -> None:
+    async with process(database_url) as one:
+        one.jobs.register("work", Work())
+        rows = JobRows(one.database)
+        queued = [await one.jobs.enqueue("work", OWNER, {}) for _ in range(3)]
+        claims = await rows.claim("mine", "work", 3, 60.0, [])
+        await one.jobs.cancel(OWNER, str(queued[1].id))
+        ended = await rows.end([Ending(claim, Progress(1, 1), "completed", "[]") for claim in claims])
+        assert ended == {queued[0].id, queued[2].id}
+        assert [(await one.state(job)).state for job in queued] == ["completed", "cancelled", "completed"]
+
+
+async def test_a_stop_while_ends_are_written_writes_them(database_url: str) -> None:
+    work = Work()
+    async with process(database_url, work=work) as one, process(database_url) as other:
+        one.start()
+        job = await one.jobs.enqueue("work", OWNER, {})
+        await work.next_start()
+        async with other.database.transaction() as connection:
+            await connection.exec_driver_sql("LOCK TABLE jobs IN SHARE MODE")
+            work.may_end.set()
+            is_waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'jobs'::regclass"
+            await eventually(lambda: asyncio.to_thread(run_sql, database_url, is_waiting), lambda rows: rows[0][0] > 0)
+            stopping = asyncio.create_task(one.stop())
+            await asyncio.sleep(0)
+        await stopping
+        found = await one.jobs.get(OWNER, str(job.id))
+    assert (found.state, found.result, found.attempts) == ("completed", {"by": 1}, 1)
+
+
+async def test_a_job_put_in_within_a_transaction_is_there_when_that_commits_and_not_before(database_url: str) -> None:
+    async with process(database_url, double=double) as one:
+        one.start()
+        first = await one.ended(await one.jobs.enqueue("double", OWNER, {"number": 1}))
+        async with one.database.transaction() as connection:
+            job = await one.jobs.enqueue("double", OWNER, {"number": 2}, connection=connection)
+            with pytest.raises(NotFound):
+                await one.state(job)
+        assert (await one.ended(job)).result == {"twice": 4}
+        async with one.database.transaction() as connection:
+            undone = await one.jobs.enqueue("double", OWNER, {"number": 3}, connection=connection)
+            await connection.rollback()
+        with pytest.raises(NotFound):
+            await one.state(undone)
+        assert (await one.state(first)).state == "completed"
+
+
+async def test_a_cancellation_within_a_transaction_holds_when_that_commits_and_not_before(database_url: str) -> None:
+    work = Work()
+    async with process(database_url, work=work) as one:
+        one.start()
+        job = await one.jobs.enqueue("work", OWNER, {})
+        await work.next_start()
+        async with one.database.transaction() as connection:
+            assert (await one.jobs.cancel(OWNER, str(job.id), connection=connection)).state == "cancelled"
+            assert (await one.state(job)).state == "running"
+            assert not work.stopped.is_set()
+        with anyio.fail_after(5):
+            await work.stopped.wait()
+        assert (await one.state(job)).state == "cancelled"
+
+
 async def test_two_processes_share_the_jobs_and_none_is_done_twice(database_url: str) -> None:
     ran: list[int] = []
 
@@ -187,7 +330,7 @@ async def test_cancelling_a_job_lets_the_next_in_its_lane_begin(database_url: st
     work = Work()
     async with process(database_url, work=work) as one, process(database_url, work=work) as other:
         ahead = await other.jobs.enqueue("work", OWNER, {}, lane="notes")
-        await JobRows(one.database).claim("somebody else", ["work"], 1, 60.0, [])
+        await JobRows(one.database).claim("somebody else", "work", 1, 60.0, [])
         behind = await other.jobs.enqueue("work", OWNER, {}, lane="notes")
         one.start()
         await other.jobs.cancel(OWNER, str(ahead.id))
@@ -393,16 +536,15 @@ async def test_a_running_job_keeps_its_lease_for_longer_than_the_lease_is(databa
 async def test_the_job_of_a_worker_that_vanished_is_taken_by_another_once_the_lease_ends(database_url: str) -> None:
     async with process(database_url, QUICK, double=double) as one:
         job = await one.jobs.enqueue("double", OWNER, {"number": 4})
-        (lost,) = await JobRows(one.database).claim("vanished", ["double"], 5, 0.4, [])
+        (lost,) = await JobRows(one.database).claim("vanished", "double", 5, 0.4, [])
         one.start()
         done = await one.ended(job)
         assert (done.state, done.attempts, done.result) == ("completed", 2, {"twice": 8})
         # What the one that vanished says when it comes back does not count.
         rows = JobRows(one.database)
         assert not await rows.renew(lost, Progress(9, 9), 60)
-        assert not await rows.complete(lost, Progress(9, 9), "mine")
-        assert not await rows.fail(lost, Progress(9, 9), "mine", "MINE")
-        assert not await rows.retry(lost, "mine", "MINE", 0)
+        for state in ("completed", "failed", "queued"):
+            assert not await rows.end([Ending(lost, Progress(9, 9), state, '"mine"', "mine", "MINE")])  # type: ignore[arg-type]
         assert await one.state(job) == done
 
 
@@ -410,12 +552,12 @@ async def test_a_worker_that_comes_back_late_cannot_speak_for_the_one_that_works
     async with process(database_url, work=Work()) as one:
         rows = JobRows(one.database)
         job = await one.jobs.enqueue("work", OWNER, {})
-        (late,) = await rows.claim("late", ["work"], 1, 0.0, [])
-        (current,) = await rows.claim("current", ["work"], 1, 60.0, [])
+        (late,) = await rows.claim("late", "work", 1, 0.0, [])
+        (current,) = await rows.claim("current", "work", 1, 60.0, [])
         assert (late.id, late.attempt, current.attempt) == (job.id, 1, 2)
         assert not await rows.renew(late, Progress(1, 2), 60)
-        assert not await rows.complete(late, Progress(), "late")
-        assert await rows.give_back("late", []) == 0
+        assert not await rows.end([Ending(late, Progress(), "completed", '"late"')])
+        assert await rows.give_back("late", "work", []) == 0
         assert await rows.renew(current, Progress(3, 4), 60)
         found = await one.state(job)
         assert (found.state, found.done, found.total) == ("running", 3, 4)
@@ -447,7 +589,7 @@ async def test_a_job_that_takes_its_process_down_each_time_is_given_up(database_
         rows = JobRows(one.database)
         job = await one.jobs.enqueue("deadly", OWNER, {})
         for number in (1, 2):
-            assert [claim.attempt for claim in await rows.claim(f"victim {number}", ["deadly"], 1, 0.0, [])] == [number]
+            assert [claim.attempt for claim in await rows.claim(f"victim {number}", "deadly", 1, 0.0, [])] == [number]
         one.start()
         given_up = await one.ended(job)
     assert (given_up.state, given_up.attempts, given_up.error_code) == ("failed", 2, "INTERRUPTED")
@@ -519,7 +661,7 @@ async def test_the_search_for_due_and_for_old_jobs_uses_an_index_at_20_000_rows(
             "CASE WHEN mod(n, 4) > 0 THEN now() END FROM generate_series(1, 20000) AS n"
         )
         await connection.exec_driver_sql("ANALYZE jobs")
-        due = select_due(["double"], [OWNER]).limit(2).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
+        due = select_due("double", [OWNER]).limit(2).compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True})
         searches = {
             "jobs_due_idx": str(due),
             "jobs_open_idx": f"SELECT count(*) FROM jobs WHERE state IN ('queued', 'running') AND owner_id = '{OWNER}' AND kind = 'double'",

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.chat import ChatRequest, Endpoint
+from adapters.chat import ChatRequest, Endpoint, ToolCall, ToolSpec
 from adapters.litellm import LiteLLM
 from contract.upstream import RunningUpstream
 from homeport.errors import AppError, Unavailable
@@ -27,7 +27,7 @@ import asyncio, os, sys
 connected = []
 sys.addaudithook(lambda event, arguments: connected.append(arguments) if event in ("socket.connect", "socket.getaddrinfo") else None)
 
-from adapters.chat import ChatRequest, Endpoint
+from adapters.chat import ChatRequest, Endpoint, ToolCall, ToolSpec
 from adapters.litellm import LiteLLM
 
 async def main():
@@ -121,3 +121,46 @@ async def test_an_address_in_a_message_is_never_fetched_from_this_machine(
         with contextlib.suppress(AppError):
             await transport.chat(Endpoint("mine", kind, upstream.base_url, "sk-x"), request)
     assert fetched == []
+
+
+async def test_a_provider_with_a_protocol_of_its_own_is_told_of_calls_and_results_and_calls_tools(transport: LiteLLM) -> None:
+    asked: list[Any] = []
+    use = {"type": "tool_use", "id": "toolu_1", "name": "files__read", "input": {"path": "b"}}
+    thought = {"type": "thinking", "thinking": "Another one.", "signature": "s"}
+    answer = orjson.dumps(
+        {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "any",
+            "content": [thought, use],
+            "stop_reason": "tool_use",
+            "usage": {"input_tokens": 3, "output_tokens": 4},
+        }
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:"))
+        asked.append(orjson.loads(await reader.readexactly(length)))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
+        writer.close()
+
+    call = {"id": "toolu_0", "type": "function", "function": {"name": "files__read", "arguments": '{"path":"a"}'}}
+    messages = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "toolu_0", "content": "It is empty."},
+    ]
+    request = ChatRequest("claude-haiku-4-5", messages, tools=[ToolSpec("files__read", "Read.", {"type": "object"})], tool_choice="auto")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await transport.chat(Endpoint("anthropic", "anthropic", address, "sk-x"), request)
+    assert (result.content, result.reasoning, result.tool_calls) == (
+        "",
+        "Another one.",
+        (ToolCall("toolu_1", "files__read", '{"path": "b"}'),),
+    )
+    assert asked[0]["messages"][1]["content"] == [{"type": "tool_use", "id": "toolu_0", "name": "files__read", "input": {"path": "a"}}]
+    assert asked[0]["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "toolu_0", "content": "It is empty."}]
+    assert [tool["name"] for tool in asked[0]["tools"]] == ["files__read"]

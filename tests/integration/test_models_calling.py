@@ -18,7 +18,7 @@ from adapters.postgres import Database
 from contract.upstream import RunningUpstream
 from homeport.errors import AppError, InvalidRequest, NotFound, Unavailable
 from homeport.identity import Principal
-from homeport.models import Delta, Limits, Models, Target
+from homeport.models import Delta, Finish, Limits, Models, Target, ToolSpec
 from homeport.models.calling import MAX_RETRY_AFTER_S, RETRY_BASE_S
 from homeport.models.usage import ModelUsage
 from homeport.secrets import SecretBox
@@ -403,3 +403,41 @@ async def test_costs_are_those_of_the_list_of_prices_and_unknown_elsewhere(model
     }
     assert report.totals.cost_usd == pytest.approx(0.23)
     assert report.totals.unpriced_requests == 1
+
+
+SCRIPT = [{"role": "user", "content": 'script: [{"call": [{"tool": "read", "arguments": {"path": "a"}}]}]'}]
+READ = ToolSpec("files__read", "Read a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
+
+
+async def test_a_call_with_tools_falls_back_is_limited_and_is_counted_like_any_other(models: Models, upstream: RunningUpstream) -> None:
+    await models.registry.set_route("chat", [Target("one", "503"), Target("two", "script")])
+    await models.registry.set_limits(Limits("two", concurrency=1))
+    result = await models.chat(SCRIPT, caller=APP, tools=[READ], tool_choice="auto")
+    assert (result.provider, result.content) == ("two", "")
+    assert [(call.name, call.arguments) for call in result.tool_calls] == [("files__read", '{"path":"a"}')]
+    stream = await models.stream_chat(SCRIPT, caller=APP, tools=[READ])
+    events = [event async for event in stream]
+    assert [event.tool_calls for event in events if isinstance(event, Finish)] == [result.tool_calls]
+    (used,) = [row for row in await counted(models) if row.provider == "two"]
+    assert (used.model, used.numbers.requests, used.numbers.errors) == ("script", 2, 0)
+    assert used.numbers.completion_tokens == 2 * (result.usage.completion_tokens or 0) > 0
+
+
+async def test_a_model_that_refuses_tools_is_asked_again_as_one_call(models: Models, upstream: RunningUpstream) -> None:
+    result = await models.chat(MESSAGES, provider="two", model="script-notools", tools=[READ], tool_choice="required")
+    assert (result.content, result.tool_calls) == ("You said: hi", ())
+    assert asked(upstream) == 2
+    (used,) = await counted(models)
+    assert (used.numbers.requests, used.numbers.errors) == (1, 0)
+
+
+async def test_the_context_window_is_that_of_the_list_and_unknown_elsewhere(models: Models) -> None:
+    await models.add_provider("openai", api_key="sk-x")
+    await models.add_provider("together", api_key="sk-x")
+    await models.add_provider("anthropic", api_key="sk-x")
+    assert await models.context_window("openai", "gpt-4o-mini") == 128_000
+    assert await models.context_window(None, "openai/gpt-4o-mini") == 128_000
+    assert await models.context_window("anthropic", "claude-haiku-4-5") == 200_000
+    assert (await models.context_window("together", "openai/gpt-oss-20b") or 0) >= 128_000, "known under another name there"
+    assert await models.context_window("openai", "no-such-model") is None
+    assert await models.context_window("one", "gpt-4o-mini") is None, "a server of one's own may cut it shorter"

@@ -2,63 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.chat import ChatRequest, ChatTransport, Delta, Endpoint, Finish, Silence, StreamEvent, Usage
-from adapters.litellm import LiteLLM
-from adapters.openai_protocol import OpenAIProtocol
+from adapters.chat import ChatRequest, ContextTooLong, Delta, Finish, Silence, Usage
 from contract.upstream import RunningUpstream
 from homeport.errors import AppError
 from tests.integration.parts import eventually
+from tests.integration.sides import KEY, LIBRARY_WARNINGS, MESSAGES, TRANSPORTS, Side, open_side
 
-pytestmark = [
-    pytest.mark.anyio,
-    # Pydantic, about how LiteLLM and OpenAI's package use it.
-    pytest.mark.filterwarnings("ignore:Item .* on TypedDict class:UserWarning", "ignore:Accessing the 'model_:DeprecationWarning"),
-]
-
-KEY = "sk-very-secret-0123456789"
-MESSAGES = [{"role": "user", "content": "good morning"}]
-
-
-@dataclass
-class Side:
-    """A transport and an endpoint that it reaches the stand-in by."""
-
-    transport: ChatTransport
-    kind: str
-    upstream: RunningUpstream
-
-    def endpoint(self, base_url: str = "") -> Endpoint:
-        return Endpoint("somewhere", self.kind, base_url or self.upstream.base_url, KEY)
-
-    async def chat(self, model: str, **options: Any) -> Any:
-        return await self.transport.chat(self.endpoint(), ChatRequest(model, MESSAGES, **options))
-
-    async def stream(self, model: str) -> list[StreamEvent]:
-        stream = await self.transport.open_stream(self.endpoint(), ChatRequest(model, MESSAGES))
-        return [event async for event in stream]
-
-    async def counts(self) -> tuple[int, int, int]:
-        state = self.upstream.state
-        return state.open, state.finished, state.cancelled
-
-
-TRANSPORTS = {"direct": (OpenAIProtocol, "openai"), "litellm": (LiteLLM, "hosted_vllm")}
-
-
-async def open_side(name: str, upstream: RunningUpstream, **times_s: float) -> AsyncIterator[Side]:
-    make, kind = TRANSPORTS[name]
-    transport = make(**times_s)
-    if isinstance(transport, LiteLLM):
-        await transport.warm()  # takes seconds once, which no test should count
-    yield Side(transport, kind, upstream)
-    await transport.close()
+pytestmark = [pytest.mark.anyio, LIBRARY_WARNINGS]
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -149,6 +104,16 @@ async def test_a_failure_after_the_first_piece_is_raised_while_reading(side: Sid
     assert status_and_code(caught.value) == (502, "LLM_STREAM_ERROR")
     assert "SECRET-DETAIL" not in caught.value.message
     await stream.aclose()
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_conversation_that_is_too_long_is_told_from_other_invalid_requests(side: Side, is_stream: bool) -> None:
+    ask = side.transport.open_stream if is_stream else side.transport.chat
+    with pytest.raises(ContextTooLong, match="The conversation is longer than the model 'context' can take"):
+        await ask(side.endpoint(), ChatRequest("context", MESSAGES))
+    with pytest.raises(AppError) as caught:
+        await ask(side.endpoint(), ChatRequest("400", MESSAGES))
+    assert not isinstance(caught.value, ContextTooLong)
 
 
 async def test_the_provider_says_when_to_try_again(side: Side) -> None:

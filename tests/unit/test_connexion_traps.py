@@ -261,6 +261,34 @@ async def test_permission_is_asked_before_the_request_is_looked_at(tmp_path: Pat
     assert (refused["error"], refused["code"], refused["permission"]) == ("PERMISSION_REQUIRED", "PERMISSION_REQUIRED", "things.write")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status", "known"),
+    [
+        ({}, 200, None),
+        ({"x-app-id": " ", "authorization": "Bearer "}, 200, None),
+        ({"x-app-id": "known"}, 200, "caller"),
+        ({"authorization": "Bearer hp_local_known"}, 200, "caller"),
+        ({"x-app-id": "unknown"}, 401, None),
+        ({"x-api-key": "hp_local_unknown"}, 401, None),
+        ({"authorization": "Bearer hp_local_unknown"}, 401, None),
+        ({"authorization": "Bearer somebody-elses"}, 401, None),
+        ({"authorization": "Basic eDp5"}, 401, None),
+        ({"x-app-id": "known", "authorization": "Bearer somebody-elses"}, 200, "caller"),
+    ],
+)
+async def test_where_nobody_need_be_known_a_wrong_credential_is_refused_all_the_same(
+    tmp_path: Path, headers: dict[str, str], status: int, known: str | None
+) -> None:
+    async def tell(principal: Any) -> dict[str, Any]:
+        return {"known": principal and principal.id}
+
+    anybody = operation("tell", security=[{}, {"apiKey": []}, {"apiKeyHeader": []}, {"appId": []}])
+    identity = KnownCallers(known=caller(), hp_local_known=caller())
+    async with client(build(tmp_path, {"/a": {"get": anybody}}, {"tell": tell}, identity=identity)) as http:
+        answer = await http.get("/a", headers=headers)
+    assert (answer.status_code, answer.json().get("known")) == (status, known)
+
+
 async def test_a_crash_says_its_request_id_and_nothing_else(tmp_path: Path) -> None:
     async def crash() -> None:
         raise RuntimeError("password=hunter2")

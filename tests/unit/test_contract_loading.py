@@ -164,6 +164,11 @@ def test_an_operation_that_does_not_state_its_security_is_refused(tmp_path: Path
     assert "states no security" in refusal(tmp_path)
 
 
+def test_who_need_not_be_known_cannot_be_asked_for_a_permission(tmp_path: Path) -> None:
+    write_contract(tmp_path, {"/a": {"get": operation("answer", security=[{}, {"apiKey": []}], **{"x-permission": "things.read"})}})
+    assert "a public operation cannot demand a permission" in refusal(tmp_path)
+
+
 def test_an_unknown_surface_is_refused(tmp_path: Path) -> None:
     write_contract(tmp_path, {"/a": {"get": operation("answer", **{"x-surface": "nowhere"})}})
     assert "unknown surface 'nowhere'" in refusal(tmp_path)

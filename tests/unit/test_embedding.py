@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from adapters.chat import Endpoint, refused
+from adapters.chat import Endpoint
 from adapters.embedding import A_TEXT
+from adapters.model_failures import refused
 from adapters.openai_wire import parse_answer, vectors_of
 from homeport.errors import InvalidRequest, UpstreamError
 from homeport.models.embedding import MAX_TEXTS_AT_ONCE, check_texts, limits_of, split

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from adapters.mcp.failures import clean, find_cause
 from adapters.mcp.limit import Limit
 from adapters.mcp.lines import LineBuffer, Oversized
-from adapters.mcp.server_log import MAX_BYTES, ServerLog, follow_log, old_path, tail_log
+from adapters.processes.log import MAX_BYTES, ProcessLog, follow_log, old_path, tail_log
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def test_a_line_of_just_the_largest_size_is_no_too_long_one() -> None:
 
 def test_a_log_is_bounded_and_keeps_one_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    log = ServerLog(path)
+    log = ProcessLog(path)
     for number in range(30):
         log.write(f"{number} ".encode() + b"x" * (MAX_BYTES // 10) + b"\n")
     log.close()
@@ -60,7 +60,7 @@ def test_a_log_is_bounded_and_keeps_one_old_file(tmp_path: Path) -> None:
 
 def test_two_programs_may_write_to_one_log(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    first, second = ServerLog(path), ServerLog(path)
+    first, second = ProcessLog(path), ProcessLog(path)
     for number in range(30):
         first.write(f"first {number} ".encode() + b"x" * (MAX_BYTES // 20) + b"\n")
         second.write(f"second {number} ".encode() + b"x" * (MAX_BYTES // 20) + b"\n")
@@ -72,12 +72,12 @@ def test_two_programs_may_write_to_one_log(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_written_harms_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ServerLog(tmp_path / "file" / "a.log").note("lost")
+    ProcessLog(tmp_path / "file" / "a.log").note("lost")
     assert tail_log(tmp_path / "missing.log", 10) == []
 
 
 def test_lines_of_ours_stand_alone_and_nothing_in_a_log_steers_a_terminal(tmp_path: Path) -> None:
-    log = ServerLog(tmp_path / "a.log")
+    log = ProcessLog(tmp_path / "a.log")
     log.write(b"no end of line")
     log.note("ours")
     log.write(b"\x1b[2Jred\tblue \xff\r\n")
@@ -88,7 +88,7 @@ def test_lines_of_ours_stand_alone_and_nothing_in_a_log_steers_a_terminal(tmp_pa
 
 def test_a_log_is_followed_across_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
-    log = ServerLog(path)
+    log = ProcessLog(path)
     log.write(b"old\nlast\n")
     followed = follow_log(path, 1)
     found = [next(followed)]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from adapters.chat import Endpoint, bad_answer, refused, too_slow, unreachable
+from adapters.chat import Endpoint
+from adapters.model_failures import bad_answer, refused, too_slow, unreachable
 from homeport.errors import AppError, InvalidRequest
 from homeport.models import Limits, Target, parse_target
 from homeport.models.calling import MAX_BACKOFF_S, RETRY_BASE_S, retry_wait_s

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from adapters.chat import ChatRequest, Endpoint, Usage, refused, unreachable
+from adapters.chat import ChatRequest, Endpoint, Usage
+from adapters.model_failures import refused, unreachable
 from adapters.openai_wire import build_payload, options_refused_by, text_of
 from adapters.sse import MAX_EVENT_BYTES, EventParser, EventTooLarge, ServerSentEvent
 from homeport.errors import TooManyRequests

@@ -89,3 +89,46 @@ def test_a_block_without_its_part_is_refused_with_its_place(block: dict[str, Any
         content_of({"type": "text", "text": "look:"}, block)
     assert caught.value.code == "VALIDATION_ERROR"
     assert caught.value.problems[0].pointer.startswith("/messages/0/content/1")
+
+
+def called(*calls: Any, **rest: Any) -> dict[str, Any]:
+    return normalize_messages([{"role": "assistant", "content": None, "tool_calls": list(calls), **rest}])[0]
+
+
+def test_tool_calls_and_their_results_pass_without_content() -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "files__read", "arguments": '{"path": "a"}'}}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "text"}
+    messages = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant", "tool_calls": [call]}, result]
+    assistant = {"role": "assistant", "tool_calls": [call]}
+    assert normalize_messages(messages) == [assistant, assistant, result]
+    assert called(content="Nothing to do.") == {"role": "assistant", "content": "Nothing to do."}
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ({"a": 1}, '{"a":1}'),
+        ('{"a": ', "{}"),
+        ("[1]", "{}"),
+        ("", "{}"),
+        (None, "{}"),
+    ],
+)
+def test_arguments_go_back_to_a_provider_as_an_object_whatever_the_model_wrote(written: Any, told: str) -> None:
+    message = called({"id": "call_1", "function": {"name": "f", "arguments": written}})
+    assert message["tool_calls"] == [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": told}}]
+
+
+@pytest.mark.parametrize(("written", "told"), [("a.b/c", "a_b_c"), ("x" * 70, "x" * 64), ("", "unknown"), (None, "unknown")])
+def test_a_name_goes_back_to_a_provider_as_one_that_it_takes(written: Any, told: str) -> None:
+    assert called({"id": "call_1", "function": {"name": written}})["tool_calls"][0]["function"]["name"] == told
+
+
+@pytest.mark.parametrize("call", ["x", {}, {"id": "1"}, {"id": 1, "function": {}}, {"id": "1", "function": "f"}])
+def test_a_tool_call_that_is_none_is_refused(call: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        called(call)
+    assert caught.value.problems[0].pointer == "/messages/0/tool_calls/0"
+    with pytest.raises(InvalidRequest, match="tool calls are a list"):
+        normalize_messages([{"role": "assistant", "tool_calls": "all"}])

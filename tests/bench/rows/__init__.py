@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.rows.agents import measure_sessions, measure_tool_use, measure_turn
 from tests.bench.rows.chat import measure_chat, measure_chat_stream, measure_litellm_transport
 from tests.bench.rows.embeddings import measure_embedding
 from tests.bench.rows.http import measure_chat_validation, measure_last_operation, measure_ping, measure_upsert_validation
+from tests.bench.rows.queue import measure_queue
 from tests.bench.rows.speech import measure_at_once, measure_engines, measure_stream
 from tests.bench.rows.start import measure_memory, measure_start
 from tests.bench.rows.tools import measure_tool_boots, measure_tool_calls
@@ -31,4 +33,8 @@ ROWS: dict[str, Callable[[Path, Effort], list[Line]]] = {
     "speech-at-once": measure_at_once,
     "mcp": measure_tool_calls,
     "mcp-boot": measure_tool_boots,
+    "queue": measure_queue,
+    "agent-turn": measure_turn,
+    "agent-tool": measure_tool_use,
+    "agent-sessions": measure_sessions,
 }

@@ -69,7 +69,7 @@ def measure_chat_stream(folder: Path, effort: Effort) -> list[Line]:
 def measure_litellm_transport(folder: Path, effort: Effort) -> list[Line]:
     """A chat through the LiteLLM transport, for providers of other protocols: what Homeport adds to LiteLLM in process."""
     kind = "hosted_vllm"
-    with _stand_in(folder) as upstream, running_homeport(folder) as homeport, running_caller() as caller:
+    with running_stand_in(folder) as upstream, running_homeport(folder) as homeport, running_caller() as caller:
         homeport.add_provider("bench-litellm", "--kind", kind, "--base-url", upstream, *_model_options())
         calls = _calls(_homeport_peer(homeport, "bench-litellm"), "chat", count=effort.calls)
         arguments = (upstream, f"{kind}/echo", json.dumps(chat_body()["messages"]))
@@ -123,7 +123,7 @@ def _in_rounds(caller: Caller, calls: dict[str, Calls], effort: Effort) -> dict[
 def _running_peers(folder: Path) -> Iterator[tuple[dict[str, Peer], Caller]]:
     """Homeport, LiteLLM's proxy and the upstream itself, all on the same upstream, and who calls them."""
     with (
-        _stand_in(folder) as upstream,
+        running_stand_in(folder) as upstream,
         running_homeport(folder) as homeport,
         _proxy(folder, upstream) as proxy,
         running_caller() as caller,
@@ -138,7 +138,7 @@ def _model_options() -> list[str]:
 
 
 @contextmanager
-def _stand_in(folder: Path) -> Iterator[str]:
+def running_stand_in(folder: Path) -> Iterator[str]:
     """The stand-in for a model server; gives its base URL."""
     port = free_port()
     base_url = f"http://127.0.0.1:{port}/v1"

@@ -1,4 +1,4 @@
-"""The log of an MCP server: what it writes to its standard error, and lines of ours about its starts and ends. Bounded: two files."""
+"""The log of a program: what it writes, and lines of ours about its starts and ends. Bounded: two files."""
 
 import os
 import time
@@ -15,9 +15,9 @@ MAX_LINE_LENGTH = 4000
 POLL_S = 0.25
 
 
-def log_path(log_dir: Path, server_id: UUID) -> Path:
-    """Where the log of a server is."""
-    return log_dir / f"{server_id}.log"
+def log_path(log_dir: Path, program_id: UUID) -> Path:
+    """Where the log of a program is."""
+    return log_dir / f"{program_id}.log"
 
 
 def old_path(path: Path) -> Path:
@@ -25,10 +25,10 @@ def old_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
 
-class ServerLog:
+class ProcessLog:
     """Appends to the log. Past MAX_BYTES a new file is begun and one old one kept. Several processes may write to the same log.
 
-    What cannot be written is lost: a full disk must not end a session.
+    What cannot be written is lost: a full disk must not end a program.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class ServerLog:
         self._is_line_open = False
 
     def write(self, data: bytes) -> None:
-        """Append what the server wrote, as it came."""
+        """Append what the program wrote, as it came."""
         with suppress(OSError):
             os.write(self._open(), data)
         self._is_line_open = not data.endswith(b"\n")
@@ -70,8 +70,14 @@ class ServerLog:
         self.close()
 
 
+def remove_log(path: Path) -> None:
+    """Delete a log, if there is one."""
+    for each in (path, old_path(path)):
+        each.unlink(missing_ok=True)
+
+
 def tail_log(path: Path, lines: int) -> list[str]:
-    """The last lines of a log, fit for a terminal: without line ends and control characters. None when there is no log yet."""
+    """The last lines of a log, fit for a terminal: without line ends and control characters; none when there is no log yet."""
     found, file = _read(path, lines)
     if file is not None:
         file.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from homeport.agents.run_rows import Asked, Begun, Entry, RunRows
@@ -46,7 +46,7 @@ class Journal:
         self.tokens += entry.prompt_tokens + entry.completion_tokens
         return count
 
-    async def wait_for_person(self, waiting: Awaitable[Value]) -> Value:
+    async def wait_for_person(self, wait: Callable[[], Awaitable[Value]]) -> Value:
         """Wait for something that a person decides: the run is ``waiting`` meanwhile, and its clock stands still."""
         loop = asyncio.get_running_loop()
         self._waiting += 1
@@ -55,7 +55,7 @@ class Journal:
             self.clock.reschedule(None)
         try:
             await self.write(Entry(state="waiting", is_quick=True))
-            return await waiting
+            return await wait()
         finally:
             self._waiting -= 1
             if self._waiting == 0 and not self.clock.expired():

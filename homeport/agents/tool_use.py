@@ -6,6 +6,7 @@ Whatever goes wrong with a call is told to the model as its result; it is not th
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -140,7 +141,7 @@ class ToolUse:
             wait_s=limits.approval_s,
         )
         self._tell(Thought(f"Waiting for a person to allow {offer.server}/{offer.tool.name}: homeport approvals grant {approval.id}"))
-        outcome = await self._journal.wait_for_person(self._approvals.wait(approval))
+        outcome = await self._journal.wait_for_person(partial(self._approvals.wait, approval))
         await self._journal.go_on()
         if outcome == "expired":
             raise _Refused("Nobody has allowed this call in time, so it was not made. Go on without it.", "expired")

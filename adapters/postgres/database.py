@@ -13,6 +13,7 @@ from psycopg.adapt import AdaptersMap
 from psycopg.types.json import set_json_dumps, set_json_loads
 from sqlalchemy import event, text
 from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from adapters.postgres.binary import BinaryParameter, BinaryParameterDumper
@@ -60,6 +61,8 @@ class Database:
             use_native_hstore=False,
         )
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
+        # The pool itself lets newcomers overtake those who wait, so that under load some wait until their time is over.
+        self._line = asyncio.Semaphore(pool_size)
 
     async def open(self) -> None:
         """Connect once and check the server. Raises Unavailable with the server's reason, or DatabaseUnsuitable."""
@@ -84,7 +87,7 @@ class Database:
         sqlalchemy.exc.IntegrityError for a violated constraint, for the domain to decide on.
         """
         with translated_errors():
-            async with self._engine.begin() as connection:
+            async with self._place_in_line(), self._engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -94,7 +97,7 @@ class Database:
         Raises as ``transaction`` does, with psycopg's exceptions in place of SQLAlchemy's.
         """
         with translated_errors():
-            async with self._engine.connect() as pooled:
+            async with self._place_in_line(), self._engine.connect() as pooled:
                 driver: Any = (await pooled.get_raw_connection()).driver_connection
                 await driver.set_autocommit(True)
                 try:
@@ -102,6 +105,22 @@ class Database:
                 finally:
                     if not driver.closed:
                         await driver.set_autocommit(False)
+
+    @asynccontextmanager
+    async def _place_in_line(self) -> AsyncIterator[None]:
+        """Wait for one of the connections to be free; who came first is served first. Raises SQLAlchemy's TimeoutError."""
+        if self._line.locked():
+            try:
+                async with asyncio.timeout(POOL_TIMEOUT_S):
+                    await self._line.acquire()
+            except TimeoutError as error:
+                raise PoolTimeout from error
+        else:
+            await self._line.acquire()  # at once
+        try:
+            yield
+        finally:
+            self._line.release()
 
     async def _connect(self) -> Connection:
         give_up_at = asyncio.get_running_loop().time() + RECONNECT_S

@@ -132,6 +132,23 @@ async def test_a_database_that_is_busy_or_going_away_is_unavailable(database: Da
     assert await count_apps(database) == 0
 
 
+async def test_who_waits_for_a_connection_is_served_before_those_who_come_later(database_url: str) -> None:
+    database = Database(database_url, 1)
+    served: list[int] = []
+
+    async def use(number: int) -> None:
+        async with database.transaction():
+            served.append(number)
+
+    async with database.transaction():
+        waiting = [asyncio.create_task(use(number)) for number in range(5)]
+        await asyncio.sleep(0)  # each begins to wait
+    await use(5)
+    await asyncio.gather(*waiting)
+    await database.close()
+    assert served == [0, 1, 2, 3, 4, 5]
+
+
 async def test_a_pool_that_is_used_up_is_unavailable_after_a_bounded_wait(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert database_module.POOL_TIMEOUT_S == 5.0
     monkeypatch.setattr(database_module, "POOL_TIMEOUT_S", 0.05)

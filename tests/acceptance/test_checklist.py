@@ -181,7 +181,7 @@ def test_3_no_local_apps_operation_declares_an_empty_answer_or_a_redirect(http: 
         assert not {status for status in responses if status == "204" or status.startswith("3")}
         assert all(response["content"] for response in responses.values())
         checked += 1
-    assert checked == 39
+    assert checked == 50
 
 
 def test_3_a_get_with_a_content_type_and_no_body_is_ordinary(http: httpx.Client, app: dict[str, str]) -> None:

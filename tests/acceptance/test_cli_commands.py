@@ -17,7 +17,7 @@ from contract.upstream import serve_in_thread
 from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, homeport, serving
 
 KEY_FIELDS = {"id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"}
-APP_FIELDS = {"id", "slug", "name", "description", "kind", "permissions", "requires_user", "created_at", "updated_at"}
+APP_FIELDS = {"id", "slug", "name", "description", "kind", "permissions", "requires_user", "launch", "process", "created_at", "updated_at"}
 SECOND_LIMITS = {"provider": "second", "model": None, "timeout_s": 9.0, "retries": 0, "concurrency": 2}
 REQUEST_FIELDS = {"id", "app_id", "app_slug", "app_name", "permission", "state", "requested_at", "decided_at"}
 

@@ -32,8 +32,8 @@ from homeport.workspaces import Workspaces
 from tests.integration.parts import Parts, eventually, open_parts
 
 SECRET = "the secret of the contract"
-TIMING = Timing(poll=0.05, lease=1.0, report=0.05, backoff=0.05, stop=1.0)
-RUN_TIMING = RunTiming(keep=0.1, hold=1.0, look=0.05)
+TIMING = Timing(poll=0.05, lease=3.0, report=0.05, backoff=0.05, stop=1.0)
+RUN_TIMING = RunTiming(keep=0.1, hold=3.0, look=0.05)
 
 
 @dataclass(frozen=True)

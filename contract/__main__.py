@@ -35,7 +35,7 @@ INTERRUPT_S = 5.0
 STRANGER_OPTIONS = ("--phases=fuzzing", "--max-examples=3", "--warnings=off")
 # Sequences end as soon as a repeated one goes another way, because the server has changed in between; so there are several rounds of them.
 SEQUENCE_OPTIONS = ("--phases=stateful", "--exclude-checks=EveryOperationSucceeds", "--warnings=off")
-SEQUENCE_ROUNDS = 3
+SEQUENCE_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def rounds(seed: int, max_examples: int, operations: list[str]) -> list[Round]:
 
 def main(
     seed: Annotated[int, typer.Option(help="Another seed draws other requests, the same seed the same.")] = 1,
-    max_examples: Annotated[int, typer.Option(min=1, help="How many requests are drawn for each operation.")] = 40,
+    max_examples: Annotated[int, typer.Option(min=1, help="How many requests are drawn for each operation.")] = 25,
     operation: Annotated[list[str] | None, typer.Option(metavar="OPERATION_ID", help="Test only this operation; again for more.")] = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="After a failure keep the server until Ctrl-C, for the printed curl commands.")

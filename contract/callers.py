@@ -10,6 +10,7 @@ import orjson
 
 from contract.agent_hooks import make_agents
 from contract.approval_hooks import make_approvals
+from contract.launcher_hooks import BARE_APP, HARMLESS, SPARE_APP
 from contract.server import RunningServer
 from contract.task_hooks import make_tasks
 from contract.tool_hooks import SERVER, SPARE_SERVERS, STAND_IN
@@ -50,6 +51,9 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
             _send(http, "PUT", f"/admin/v1/apps/{app['id']}/grants/{permission}", {"state": "granted"})
         stranger = _send(http, "POST", "/admin/v1/apps", {"name": "Stranger"})
         _send(http, "POST", "/api/local-apps/request-permission", {"app_id": stranger["id"], "permission": "llm.chat"})
+        for spare in (SPARE_APP, BARE_APP):
+            _send(http, "POST", "/admin/v1/apps", {"name": "Spare", "id": spare, "launch": HARMLESS})
+        _send(http, "PUT", f"/admin/v1/apps/{SPARE_APP}/grants/llm.chat", {"state": "granted"})
         _send(http, "POST", "/admin/v1/model-providers", {"name": SPARE_PROVIDER, "base_url": upstream_url})
         for query in ("", "?model=qwen3-8b"):
             _send(http, "PUT", f"/admin/v1/model-providers/{SPARE_PROVIDER}/limits{query}", {"retries": 0})

@@ -19,7 +19,7 @@ from contract.agent_hooks import check_agent_stream, keep_agents
 from contract.approval_hooks import keep_approvals
 from contract.callers import SPARE_PROVIDER, STRANGER
 from contract.exclusions import EXCLUSIONS
-from contract.launcher_hooks import keep_apps
+from contract.launcher_hooks import BARE_APP, SPARE_APP, keep_apps
 from contract.task_hooks import keep_tasks
 from contract.tool_hooks import keep_tools
 from homeport.contract.schemas import Schemas, Validator
@@ -136,6 +136,8 @@ def before_call(context: HookContext, case: AnyCase, kwargs: dict[str, Any]) -> 
             if isinstance(value, str) and value in KEPT_IDS:
                 case.path_parameters[name] = NOBODY
     _, module, operation = definition(case)["operationId"].split(".")
+    if operation in ("remove_app", "reset_grants") and case.path_parameters.get("app_id") == SPARE_APP:
+        case.path_parameters["app_id"] = BARE_APP
     if module == "models":
         _keep_models(case)
     if module in ("tasks", "webhooks"):

@@ -9,6 +9,9 @@ from schemathesis import Case
 Json = dict[str, Any]
 
 HARMLESS: Json = {"command": shutil.which("sleep") or "/bin/sleep", "args": ["600"], "working_dir": None}
+# The id that the document's examples have: so there is an app that what is done with apps can be done with. Another one is there to lose
+# its grants, and in the end to be removed.
+SPARE_APP, BARE_APP = "0190b49f-3c4d-7e5f-8a6b-7c8d9e0f1a2b", "0190b49f-3c4d-7e5f-8a6b-7c8d9e0f1a2c"
 NOWHERE = "http://127.0.0.1:1/"
 
 

@@ -356,7 +356,8 @@ async def test_the_sweeper_works_by_itself_and_outlives_a_failing_database(
                 await age_lock(here, STALE)
                 await eventually(lambda: here.activities.get(app, str(created.id)), lambda it: it.status == "pending")
                 await here.run_sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
                 )
             tasks.cancel_scope.cancel()
         await sweeping_database.close()

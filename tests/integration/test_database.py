@@ -187,7 +187,7 @@ async def test_a_cancelled_request_gives_its_connection_back(database: Database)
 async def test_connections_that_the_server_closed_are_replaced_without_an_error(database: Database) -> None:
     await asyncio.gather(*(count_apps(database) for _ in range(20)))
     async with database.transaction() as connection:
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        others = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         query = f"SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE {others}"
         assert (await connection.execute(text(query))).scalar_one() == 4
     assert await asyncio.gather(*(count_apps(database) for _ in range(20))) == [0] * 20

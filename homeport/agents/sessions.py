@@ -95,9 +95,9 @@ class Sessions:
         """
         session_id = uuid7()
         async with self._database.transaction() as connection:
-            agent_id = await _find_agent(connection, agent or DEFAULT_AGENT)
-            workspace_id = await _find_workspace(connection, workspace or DEFAULT_WORKSPACE)
-            thread_id = await _find_thread(connection, workspace_id, thread) if thread else None
+            agent_id = await find_agent(connection, agent or DEFAULT_AGENT)
+            workspace_id = await find_workspace(connection, workspace or DEFAULT_WORKSPACE)
+            thread_id = await find_thread(connection, workspace_id, thread) if thread else None
             values = {
                 "id": session_id,
                 "owner_id": principal.owner_id,
@@ -213,16 +213,19 @@ def _session(row: RowMapping) -> Session:
     return Session(agent=agent, **values)
 
 
-async def _find_agent(connection: AsyncConnection, slug: str) -> int:
+async def find_agent(connection: AsyncConnection, slug: str) -> int:
+    """The id of an agent. Raises NotFound (AGENT_NOT_FOUND)."""
     return await _find(connection, select(agents.c.id).where(agents.c.slug == slug), f"There is no agent '{slug[:80]}'.", "AGENT_NOT_FOUND")
 
 
-async def _find_workspace(connection: AsyncConnection, slug: str) -> int:
+async def find_workspace(connection: AsyncConnection, slug: str) -> int:
+    """The id of a workspace. Raises NotFound (WORKSPACE_NOT_FOUND)."""
     statement = select(workspaces.c.id).where(workspaces.c.slug == slug)
     return await _find(connection, statement, f"There is no workspace '{slug[:80]}'.", "WORKSPACE_NOT_FOUND")
 
 
-async def _find_thread(connection: AsyncConnection, workspace_id: int, slug: str) -> int:
+async def find_thread(connection: AsyncConnection, workspace_id: int, slug: str) -> int:
+    """The id of a thread of a workspace, which NEW_THREAD makes. Raises NotFound (THREAD_NOT_FOUND)."""
     if slug == NEW_THREAD:
         name = f"Conversation {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
         values = {"workspace_id": workspace_id, "name": name}

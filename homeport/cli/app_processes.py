@@ -10,7 +10,7 @@ import typer
 
 from homeport.cli.app_launch import describe_process
 from homeport.cli.apps import AppName, app, find_app
-from homeport.cli.running import command_settings, end, with_home
+from homeport.cli.running import end, show_log, with_home
 from homeport.cli.writing import Json, as_dict, print_json, say
 
 if TYPE_CHECKING:
@@ -91,22 +91,11 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:
     """Show what an app has written, and when it was started and ended here."""
-    from adapters.processes import follow_log, tail_log
 
     async def work(home: "Home") -> "Path":
         return home.launcher.log_path(await find_app(home, name))
 
-    path = with_home(work)
-    if follow:
-        try:
-            for line in follow_log(path, lines):
-                typer.echo(line)
-        except KeyboardInterrupt:
-            return
-    found = tail_log(path, lines)
-    if not found:
-        end(f"There is no log yet in {command_settings().data_dir}. It begins with the first start: homeport apps start {quote(name)}")
-    say(*found)
+    show_log(with_home(work), lines, follow=follow, first_start=f"homeport apps start {quote(name)}")
 
 
 @app.command()

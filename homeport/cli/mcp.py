@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from homeport.cli.named_values import read_env_file, read_named
-from homeport.cli.running import command_settings, end, with_home
+from homeport.cli.running import end, show_log, with_home
 from homeport.cli.tool_calls import print_output, read_arguments
 from homeport.cli.writing import Json, Quiet, as_dict, print_json, print_table, printable, say, show_time
 
@@ -247,22 +247,11 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
 ) -> None:
     """Show what a server has written to its standard error, whichever Homeport started it here."""
-    from adapters.processes import follow_log, tail_log
 
     async def work(home: "Home") -> Path:
         return home.tools.servers.log_path(await home.tools.servers.get(name))
 
-    path = with_home(work)
-    if follow:
-        try:
-            for line in follow_log(path, lines):
-                typer.echo(line)
-        except KeyboardInterrupt:
-            return
-    found = tail_log(path, lines)
-    if not found:
-        end(f"There is no log yet in {command_settings().data_dir}. It begins with the first start: homeport mcp test {quote(name)}")
-    say(*found)
+    show_log(with_home(work), lines, follow=follow, first_start=f"homeport mcp test {quote(name)}")
 
 
 async def _with_problems(home: "Home") -> "list[tuple[McpServer, str | None]]":

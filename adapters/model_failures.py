@@ -13,6 +13,7 @@ What the upstream said goes to the log, shortened and without the key; the calle
 may pass by itself has ``retry_in_s``: what the upstream asked for with Retry-After, else 0.
 """
 
+import errno
 import re
 from email.utils import parsedate_to_datetime
 from time import time
@@ -47,6 +48,10 @@ CONVERSATION = "The conversation"
 
 def unreachable(endpoint: Endpoint, reason: object) -> AppError:
     """The upstream could not be connected to."""
+    if isinstance(reason, OSError) and reason.errno in (errno.EMFILE, errno.ENFILE):
+        log.error("no file descriptors are left for connections", provider=endpoint.provider, reason=reason.strerror)
+        message = "This server has as many files and connections open as the system lets it. Try again, or raise its limit (ulimit -n)."
+        return _may_pass(Unavailable(message, code="PROVIDER_UNAVAILABLE"))
     # Not a warning: an Ollama that does not run is looked for, too. Who needed the provider is told, and that failed request is logged.
     log.info("model provider unreachable", provider=endpoint.provider, base_url=endpoint.base_url, reason=_shorten(endpoint, reason))
     message = f"The model provider '{endpoint.provider}' cannot be reached. Check that it is running and that its address is right."

@@ -1,16 +1,21 @@
 """``python -m contract``: does the running server keep what its document promises?
 
 Starts a stand-in for a model server and a real server, and lets Schemathesis test every operation of the document that the server
-publishes, over HTTP: first as an app that holds nothing and must be refused, then as a developer who may do everything.
+publishes, over HTTP: first as nobody and as an app that holds nothing, who must be refused, then as a developer who may do everything.
 ``schemathesis.toml``, ``hooks.py`` and ``exclusions.py`` say how.
+
+The short form is for every day. ``--long`` draws 500 requests an operation for each caller, from five seeds, and takes hours: each seed has
+a new server, and a summary that is kept in ``build/contract/``, so that what a seed has shown outlives a run that was ended.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,21 +26,30 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from contract.callers import DEVELOPER, STRANGER, Callers, make_callers
+from contract.callers import ANONYMOUS, DEVELOPER, STRANGER, Callers, make_callers
 from contract.exclusions import EXCLUSIONS
 from contract.server import ROOT, RunningServer, StartFailed, run_server
 from contract.upstream import BEHAVIOURS, echo, serve_in_thread
 
 MEMORY = Path("/dev/shm")
 CONFIG = ROOT / "contract" / "schemathesis.toml"
+SUMMARIES = ROOT / "build" / "contract"
 WIDTH = 120
 INTERRUPTED = 130
 INTERRUPT_S = 5.0
+SHORT_EXAMPLES = 25
+LONG_EXAMPLES = 500
+LONG_SEEDS = (1, 2, 3, 4, 5)
+SEQUENCES = ("--warnings=off", "--phases=stateful", "--exclude-checks=EveryOperationSucceeds")
+# They are quickly sent, and few of them follow few links.
+LEAST_SEQUENCES = 100
 # Being refused takes few examples, each another way to ask; Schemathesis would warn that nothing is reached.
-STRANGER_OPTIONS = ("--phases=fuzzing", "--max-examples=3", "--warnings=off")
-# Sequences end as soon as a repeated one goes another way, because the server has changed in between; so there are several rounds of them.
-SEQUENCE_OPTIONS = ("--phases=stateful", "--exclude-checks=EveryOperationSucceeds", "--warnings=off")
-SEQUENCE_ROUNDS = 2
+REFUSED = ("--warnings=off", "--phases=examples,coverage,fuzzing")
+REFUSED_SHORTLY = {
+    ANONYMOUS: ("--warnings=off", "--phases=examples,fuzzing", "--max-examples=1"),
+    STRANGER: ("--warnings=off", "--phases=fuzzing", "--max-examples=3"),
+}
+LINKS = re.compile(r"(?P<followed>\d+) covered / (?P<selected>\d+) selected / (?P<total>\d+) total")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,61 +64,102 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a round ended. ``report`` is empty when it did not get far enough to write one."""
+    """How a round ended. ``report`` is empty when it did not get far enough to write one; ``links`` are those followed, and all."""
 
     status: int
     report: dict[str, Any]
+    links: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the rounds of one seed came to. ``failures`` counts different ones, and rounds that could not be run to their end."""
+
+    seed: int
+    max_examples: int
+    exercised: int
+    operations: int
+    requests: int
+    links_followed: int
+    links: int
+    failures: int
+    took_s: float
 
 
 def rounds(seed: int, max_examples: int, operations: list[str]) -> list[Round]:
     """What is run, in this order."""
-    only = (*(f"--include-operation-id={name}" for name in operations), *(["--phases=examples,coverage,fuzzing"] if operations else []))
+    is_long = max_examples > SHORT_EXAMPLES
+    only = (f"--seed={seed}", *(f"--include-operation-id={name}" for name in operations))
     examples = f"--max-examples={max_examples}"
-    seeds = range(seed + 1, seed + 1 + SEQUENCE_ROUNDS) if not operations else ()
+    refused = {caller: (*only, *((examples, *REFUSED) if is_long else shortly)) for caller, shortly in REFUSED_SHORTLY.items()}
+    sequences = (*only, f"--max-examples={max(max_examples, LEAST_SEQUENCES)}", *SEQUENCES)
     return [
-        Round("As an app without grants, which must be refused", STRANGER, (*only, f"--seed={seed}", *STRANGER_OPTIONS)),
-        Round("As a developer", DEVELOPER, (*only, f"--seed={seed}", examples), is_quiet=False),
-        *(Round("More sequences of requests", DEVELOPER, (f"--seed={each}", examples, *SEQUENCE_OPTIONS)) for each in seeds),
+        Round("As nobody, who must be refused", ANONYMOUS, refused[ANONYMOUS]),
+        Round("As an app without grants, which must be refused", STRANGER, refused[STRANGER]),
+        Round("As a developer", DEVELOPER, (*only, examples, "--phases=examples,coverage,fuzzing"), is_quiet=False),
+        # A sequence leads from operation to operation.
+        *([] if operations else [Round("As a developer, in sequences of requests", DEVELOPER, sequences, is_quiet=False)]),
     ]
 
 
 def main(
-    seed: Annotated[int, typer.Option(help="Another seed draws other requests, the same seed the same.")] = 1,
-    max_examples: Annotated[int, typer.Option(min=1, help="How many requests are drawn for each operation.")] = 25,
+    seed: Annotated[int | None, typer.Option(help="Another seed draws other requests, the same seed the same.")] = None,
+    max_examples: Annotated[int | None, typer.Option(min=1, help="How many requests are drawn for each operation.")] = None,
     operation: Annotated[list[str] | None, typer.Option(metavar="OPERATION_ID", help="Test only this operation; again for more.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Draw 500 requests for each operation, from the seeds 1 to 5. Takes hours.")] = False,
     hold: Annotated[
         bool, typer.Option("--hold", help="After a failure keep the server until Ctrl-C, for the printed curl commands.")
     ] = False,
 ) -> None:
     """Test a running server against the document that it publishes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    log = Path(tempfile.mkstemp(prefix="homeport-contract-", suffix=".log")[1])
+    seeds = [seed] if seed is not None else list(LONG_SEEDS if long else LONG_SEEDS[:1])
+    examples = max_examples or (LONG_EXAMPLES if long else SHORT_EXAMPLES)
     try:
-        is_good = _run(rounds(seed, max_examples, operation or []), log, hold=hold)
+        summaries = [
+            _run_seed(each, examples, operation or [], f"Seed {each}, {n} of {len(seeds)}", hold=hold) for n, each in enumerate(seeds, 1)
+        ]
     except StartFailed as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        log.unlink(missing_ok=True)
         sys.exit(INTERRUPTED)
-    if not is_good:
+    _print_exclusions()
+    _print_table(summaries)
+    if any(each.failures for each in summaries):
         sys.exit(1)
-    log.unlink(missing_ok=True)
 
 
-def _run(planned: list[Round], log: Path, *, hold: bool) -> bool:
+def _run_seed(seed: int, max_examples: int, operations: list[str], title: str, *, hold: bool) -> Summary:
+    """Run the rounds of one seed against a new server. Its log is left behind when there are failures."""
     BEHAVIOURS["gpt-4o"] = echo  # the model that the document's examples ask for
-    with _folder() as folder, serve_in_thread() as upstream:
-        print("Starting the server, and a stand-in for its model provider …", flush=True)
-        with run_server(folder, log, upstream) as server:
-            callers = make_callers(server, folder, upstream.base_url)
-            outcomes = [_test(each, server, callers, folder, upstream.base_url) for each in planned]
-            is_good = all(outcome.status == 0 for outcome in outcomes)
-            _print_outcomes(outcomes)
-            print("No failures." if is_good else f"FAILED. The server's log: {log}", flush=True)
-            if hold and not is_good:
-                print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
-                signal.pause()
-            return is_good
+    log = Path(tempfile.mkstemp(prefix="homeport-contract-", suffix=".log")[1])
+    began = time.monotonic()
+    is_log_kept = True
+    try:
+        with _folder() as folder, serve_in_thread() as upstream:
+            print(f"{title}: starting the server, and a stand-in for its model provider …", flush=True)
+            with run_server(folder, log, upstream) as server:
+                callers = make_callers(server, folder, upstream.base_url)
+                outcomes = []
+                for each in rounds(seed, max_examples, operations):
+                    print(f"\n{title}, {(time.monotonic() - began) / 60:.0f} min: {each.title[0].lower()}{each.title[1:]} …", flush=True)
+                    outcomes.append(_test(each, server, callers, folder, upstream.base_url))
+                summary = _summarize(seed, max_examples, outcomes, time.monotonic() - began)
+                is_log_kept = summary.failures > 0
+                print(f"{title}: " + (f"FAILED. The server's log: {log}" if is_log_kept else "no failures."), flush=True)
+                if hold and summary.failures:
+                    print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
+                    signal.pause()
+    except KeyboardInterrupt:
+        is_log_kept = False
+        raise
+    finally:
+        if not is_log_kept:
+            log.unlink(missing_ok=True)
+    if not operations:
+        SUMMARIES.mkdir(parents=True, exist_ok=True)
+        (SUMMARIES / f"seed-{seed}-{max_examples}.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    return summary
 
 
 @contextmanager
@@ -119,8 +174,7 @@ def _folder() -> Iterator[Path]:
 
 def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path, upstream_url: str) -> Outcome:
     """Run Schemathesis in a process of its own."""
-    print(f"\n{planned.title} …", flush=True)
-    report, output = folder / "report.json", folder / "output"
+    report = folder / "report.json"
     report.unlink(missing_ok=True)
     environment = os.environ | {
         "CONTRACT_CALLERS": str(callers.file),
@@ -135,16 +189,23 @@ def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path,
     }
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", str(callers.document), f"--url={server.url}"]
     command += ["--report=json", f"--report-json-path={report}", *planned.options]
-    with output.open("wb") as file:
-        status = _wait(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file if planned.is_quiet else None))
-    if planned.is_quiet and status != 0:
-        print(output.read_text(encoding="utf-8"), flush=True)
-    return Outcome(status, orjson.loads(report.read_bytes()) if report.exists() else {})
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as process:
+        said = _read(process, is_shown=not planned.is_quiet)
+    if planned.is_quiet and process.returncode != 0:
+        print(said, flush=True)
+    links = [(int(found["followed"]), int(found["selected"])) for found in LINKS.finditer(said)]
+    return Outcome(process.returncode, orjson.loads(report.read_bytes()) if report.exists() else {}, max(links, default=(0, 0)))
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> int:
+def _read(process: "subprocess.Popen[str]", *, is_shown: bool) -> str:
+    """What the process says until it ends."""
+    said: list[str] = []
+    assert process.stdout is not None
     try:
-        return process.wait()
+        for line in process.stdout:
+            said.append(line)
+            if is_shown:
+                print(line, end="", flush=True)
     except KeyboardInterrupt:
         # Ctrl-C reached it, too, and it ends by itself; a signal to this process alone did not.
         try:
@@ -152,19 +213,40 @@ def _wait(process: "subprocess.Popen[bytes]") -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
+    return "".join(said)
 
 
-def _print_outcomes(outcomes: list[Outcome]) -> None:
+def _summarize(seed: int, max_examples: int, outcomes: list[Outcome], took_s: float) -> Summary:
+    reports = [outcome.report for outcome in outcomes if outcome.report.get("operations")]
+    # A round that has failed without a failure of its own has not been run to its end.
+    failures = [outcome.report.get("test_cases", {}).get("unique_failures", 0) or int(outcome.status != 0) for outcome in outcomes]
+    followed, links = max((outcome.links for outcome in outcomes), default=(0, 0))
+    return Summary(
+        seed=seed,
+        max_examples=max_examples,
+        exercised=max((report["operations"]["tested"] for report in reports), default=0),
+        operations=max((report["operations"]["total"] for report in reports), default=0),
+        requests=sum(report["test_cases"]["generated"] for report in reports),
+        links_followed=followed,
+        links=links,
+        failures=sum(failures),
+        took_s=round(took_s, 1),
+    )
+
+
+def _print_exclusions() -> None:
     print("\nExcluded are these answers of these operations, and nothing else:\n")
     for each in EXCLUSIONS:
         print(fill(f"{each.check} of {', '.join(each.operations)}", WIDTH, initial_indent="  ", subsequent_indent="    "))
         print(fill(f"where the answer says {each.text!r}, because {each.reason}", WIDTH, initial_indent="    ", subsequent_indent="    "))
-    reports = [outcome.report for outcome in outcomes if outcome.report.get("operations")]
-    if reports:
-        exercised = max(report["operations"]["tested"] for report in reports)
-        cases = sum(report["test_cases"]["generated"] for report in reports)
-        took_s = sum(report["running_time"] for report in reports)
-        print(f"\nOperations exercised: {exercised} of {reports[0]['operations']['total']}. Requests: {cases}, in {took_s:.0f} s.", end=" ")
+
+
+def _print_table(summaries: list[Summary]) -> None:
+    line = "{:>4}  {:>8}  {:>10}  {:>9}  {:>14}  {:>8}  {:>7}"
+    print("\n" + line.format("seed", "examples", "operations", "requests", "links followed", "failures", "minutes"))
+    for each in summaries:
+        operations, links = f"{each.exercised} of {each.operations}", f"{each.links_followed} of {each.links}"
+        print(line.format(each.seed, each.max_examples, operations, each.requests, links, each.failures, f"{each.took_s / 60:.1f}"))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """How the stand-in for a model server behaves, by the name of the model: well, slowly, wrongly, or not at all."""
 
+import time
+
 import orjson
 
 from contract.answers import begin, chunk, completion, echo_of, instant, last_user_text, refuse, say
@@ -43,6 +45,15 @@ async def endless(exchange: Exchange) -> None:
     while True:
         await exchange.wait(0.01)
         await exchange.send(chunk(exchange, {"content": " and"}))
+
+
+async def clock(exchange: Exchange) -> None:
+    """A token every so many seconds until the client leaves; each says when it was sent, in nanoseconds of the system's clock that never
+    goes back."""
+    await begin(exchange)
+    while True:
+        await exchange.wait(exchange.argument(1))
+        await exchange.send(chunk(exchange, {"content": f" at={time.monotonic_ns()};"}))
 
 
 async def die(exchange: Exchange) -> None:
@@ -129,6 +140,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "pause": pause,
     "stall": stall,
     "endless": endless,
+    "clock": clock,
     "die": die,
     "nonsense": nonsense,
     "html": html,

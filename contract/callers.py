@@ -1,4 +1,5 @@
-"""Who calls the server in the contract run: a developer, an app that holds every permission an app can have, and an app that holds none."""
+"""Who calls the server in the contract run: a developer, an app that holds every permission an app can have, an app that holds none, and
+somebody without any credential."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ import orjson
 
 from contract.agent_hooks import make_agents
 from contract.approval_hooks import make_approvals
-from contract.launcher_hooks import BARE_APP, HARMLESS, SPARE_APP
+from contract.launcher_hooks import BARE_APP, DOOMED_APP, HARMLESS, SPARE_APP
 from contract.server import RunningServer
 from contract.task_hooks import make_tasks
 from contract.tool_hooks import SERVER, SPARE_SERVERS, STAND_IN
@@ -18,6 +19,7 @@ from contract.tool_hooks import SERVER, SPARE_SERVERS, STAND_IN
 DEVELOPER = "developer"
 APP = "app"
 STRANGER = "app without grants"
+ANONYMOUS = "nobody"
 # A model provider whose limits may be changed: those of the one that chats go to must not be.
 SPARE_PROVIDER = "spare"
 TIMEOUT_S = 30.0
@@ -51,7 +53,7 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
             _send(http, "PUT", f"/admin/v1/apps/{app['id']}/grants/{permission}", {"state": "granted"})
         stranger = _send(http, "POST", "/admin/v1/apps", {"name": "Stranger"})
         _send(http, "POST", "/api/local-apps/request-permission", {"app_id": stranger["id"], "permission": "llm.chat"})
-        for spare in (SPARE_APP, BARE_APP):
+        for spare in (SPARE_APP, BARE_APP, DOOMED_APP):
             _send(http, "POST", "/admin/v1/apps", {"name": "Spare", "id": spare, "launch": HARMLESS})
         _send(http, "PUT", f"/admin/v1/apps/{SPARE_APP}/grants/llm.chat", {"state": "granted"})
         _send(http, "POST", "/admin/v1/model-providers", {"name": SPARE_PROVIDER, "base_url": upstream_url})
@@ -68,6 +70,8 @@ def make_callers(server: RunningServer, folder: Path, upstream_url: str) -> Call
         DEVELOPER: {"name": "Authorization", "value": f"Bearer {server.key}"},
         APP: {"name": "X-App-Id", "value": app["id"]},
         STRANGER: {"name": "X-App-Id", "value": stranger["id"]},
+        # Schemathesis knows no caller without a header. This one says nothing.
+        ANONYMOUS: {"name": "Accept", "value": "*/*"},
     }
     file = folder / "callers.json"
     file.write_bytes(orjson.dumps({"auth": [{"name": name, "fixedHeaders": [header]} for name, header in headers.items()]}))

@@ -192,8 +192,8 @@ EXCLUSIONS = (
         "what a message needs depends on the version of MCP that it speaks; the protocol says that, with errors of its own",
     ),
     *(
-        Exclusion("positive_data_acceptance", SPEECH, text, "which voices there are is known to the server, not to the document")
-        for text in ('"code":"INVALID_PROVIDER"', '"code":"INVALID_VOICE"', '"code":"INVALID_LANGUAGE"')
+        Exclusion("positive_data_acceptance", SPEECH, text, "which voices and models there are is known to the server, not to the document")
+        for text in ('"code":"INVALID_PROVIDER"', '"code":"INVALID_MODEL"', '"code":"INVALID_VOICE"', '"code":"INVALID_LANGUAGE"')
     ),
     Exclusion(
         "not_a_server_error",

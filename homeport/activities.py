@@ -108,7 +108,7 @@ class Activities:
         """Activities, newest first, only those in ``status`` when it is given."""
         await self._require_user(principal)
         async with self._database.transaction() as connection:
-            rows = await connection.execute(select_newest(principal.owner_id, status).limit(limit).offset(offset))
+            rows = await connection.execute(select_newest(principal.owner_id, status, limit=limit, offset=offset))
             return [Activity(**row) for row in rows.mappings()]
 
     async def update(self, principal: Principal, activity_id: str, changes: Mapping[str, Any]) -> Activity:
@@ -167,12 +167,19 @@ class Activities:
             )
 
 
-def select_newest(owner_id: UUID, status: str | None) -> Select[Any]:
-    """An owner's activities, newest first; both forms are answered from an index without sorting."""
-    statement = select(*_COLUMNS).where(activities.c.owner_id == owner_id)
-    if status:
-        statement = statement.where(_STATUS == status)
-    return statement.order_by(activities.c.created_at.desc(), activities.c.id.desc())
+def select_newest(owner_id: UUID, status: str | None, *, limit: int, offset: int) -> Select[Any]:
+    """A page of an owner's activities, newest first; answered from an index without sorting.
+
+    What is passed over is counted in the index alone: the rows themselves are only read for the page.
+    """
+    mine = activities.c.owner_id == owner_id
+    conditions = (mine, _STATUS == status) if status else (mine,)
+    newest = (activities.c.created_at.desc(), activities.c.id.desc())
+    if not offset:
+        return select(*_COLUMNS).where(*conditions).order_by(*newest).limit(limit)
+    page = select(activities.c.id, activities.c.created_at).where(*conditions).order_by(*newest).limit(limit).offset(offset).subquery()
+    rows = select(*_COLUMNS).join(page, activities.c.id == page.c.id)
+    return rows.order_by(page.c.created_at.desc(), page.c.id.desc())
 
 
 def select_stale() -> Select[Any]:

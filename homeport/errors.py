@@ -7,6 +7,7 @@
     ├── Forbidden             403
     ├── NotFound              404
     ├── MethodNotAllowed      405
+    ├── RequestTimeout        408
     ├── Conflict              409
     ├── PayloadTooLarge       413
     ├── UnsupportedMediaType  415
@@ -108,6 +109,13 @@ class MethodNotAllowed(AppError):
 
     status = 405
     code = "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeout(AppError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "REQUEST_TIMEOUT"
 
 
 class Conflict(AppError):

@@ -15,7 +15,7 @@ import structlog
 
 from adapters.mcp import McpSessions
 from adapters.outbound import Outbound
-from adapters.postgres import Database, EmbeddedPostgres, Notifications, migrate
+from adapters.postgres import Database, EmbeddedPostgres, EmbeddedPostgresError, Notifications, migrate
 from homeport.activities import Activities
 from homeport.agents import Agents
 from homeport.agents.approvals import Approvals
@@ -42,6 +42,9 @@ from homeport.tools import Tools
 from homeport.user_tokens import UserTokens
 from homeport.vectors import Ingest, Vectors
 from homeport.workspaces import Workspaces
+
+# Between two attempts to start an embedded database that does not start, because its disk is full, say.
+REVIVE_EVERY_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -91,15 +94,19 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
     with a message for people.
     """
     async with AsyncExitStack() as stack:
-        url = await _database_url(settings, stack)
+        url, embedded = await _start_database(settings, stack)
         database = Database(url, settings.database_pool_size)
         stack.push_async_callback(database.close)
         await database.open()
         await migrate(url, SCRIPTS)
         notifications = Notifications(url)
+        gap = asyncio.Event()
+        notifications.on_gap(gap.set)
         home = _assemble(settings, database, notifications)
         # Listening begins once everybody has subscribed: nothing is missed in between.
         await stack.enter_async_context(notifications)
+        if embedded is None:
+            await notifications.check(database)
         stack.push_async_callback(home.models.close)
         stack.push_async_callback(home.speaking.close)
         stack.push_async_callback(home.recognition.close)
@@ -109,7 +116,10 @@ async def open_home(settings: Settings, *, is_server: bool = False) -> AsyncIter
         await home.workspaces.ensure_defaults()
         await home.agents.ensure_defaults()
         if is_server:
-            stack.push_async_callback(_stop, [asyncio.create_task(_keep_running(*each)) for each in _background(home)])
+            work = _background(home)
+            if embedded is not None:
+                work.append(("keep the embedded database running", _keep_database(embedded, gap)))
+            stack.push_async_callback(_stop, [asyncio.create_task(_keep_running(*each)) for each in work])
         yield home
 
 
@@ -118,6 +128,7 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
     identity = Identity(database, notifications)
     user_tokens = UserTokens(database, secret_box)
     models = Models(settings, database, secret_box)
+    models.follow(notifications)
     vectors = Vectors(settings, database, notifications, secret_box, identity, models)
     jobs = Jobs(database, notifications)
     events = Events(database)
@@ -159,20 +170,34 @@ def _assemble(settings: Settings, database: Database, notifications: Notificatio
         tasks=tasks,
         speaking=Speaking(settings, models),
         recognition=recognition,
-        listening=Listening(recognition),
+        listening=Listening(recognition, settings.data_dir),
         launcher=Launcher(settings, database, notifications, apps, events),
     )
 
 
-async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
+async def _start_database(settings: Settings, stack: AsyncExitStack) -> tuple[str, EmbeddedPostgres | None]:
+    """The URL of the database, and the embedded one when that is used."""
     make_data_dir(settings)
     if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
+        return settings.database_url.get_secret_value(), None
     embedded = EmbeddedPostgres(settings.data_dir)
     starting = asyncio.ensure_future(asyncio.to_thread(embedded.start))
     # A thread cannot be cancelled: whoever is told to stop meanwhile waits for it, and then stops what it has started.
     stack.push_async_callback(_stop_embedded, embedded, starting)
-    return await asyncio.shield(starting)
+    return await asyncio.shield(starting), embedded
+
+
+async def _keep_database(embedded: EmbeddedPostgres, gap: asyncio.Event) -> None:
+    """Whenever the connection that listens is lost, have the embedded database started again if it has ended."""
+    while True:
+        await gap.wait()
+        gap.clear()
+        try:
+            await asyncio.to_thread(embedded.revive)
+        except EmbeddedPostgresError as error:
+            log.error("the embedded database has ended and does not start; trying again", reason=str(error), in_s=REVIVE_EVERY_S)
+            await asyncio.sleep(REVIVE_EVERY_S)
+            gap.set()
 
 
 async def _stop_embedded(embedded: EmbeddedPostgres, starting: asyncio.Future[str]) -> None:

@@ -1,6 +1,7 @@
 """Logging: structured, one line an event, to standard error. Request ids come from the context; secrets and bodies are never logged."""
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from contextvars import ContextVar
@@ -14,6 +15,8 @@ from homeport.settings import Settings
 request_id_var: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The request that the current task answers; every log line of it carries the id."""
 
+# Colours may stay; whatever else begins with an escape could move the cursor, rename the window or answer in somebody's place.
+_STEERING = re.compile(r"(\x1b\[[0-9;]*m)|[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f]")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -29,7 +32,8 @@ def configure_logging(settings: Settings) -> None:
     # Tracebacks show no values of variables: among them are bodies and keys.
     if is_console:
         tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
-        renderers: list[Any] = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)]
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)
+        renderers: list[Any] = [_keep_to_one_line, console, _steer_nothing]
         factory: Any = structlog.PrintLoggerFactory(sys.stderr)
     else:
         tracebacks_as_data = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -53,6 +57,23 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     if request_id is not None:
         event["request_id"] = request_id
     return event
+
+
+def _keep_to_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What is logged may be a stranger's (a path, a library's words): a line of it must not pass for one of ours."""
+    for name, value in event.items():
+        if name != "exc_info" and not (text := value if isinstance(value, str) else repr(value)).isprintable():
+            event[name] = "".join(each if each.isprintable() else _escape(each) for each in text)
+    return event
+
+
+def _steer_nothing(_: Any, __: str, line: str) -> str:
+    """The rendered text, tracebacks with an exception's words included, without what a terminal would take for an order."""
+    return _STEERING.sub(lambda found: found[1] or _escape(found[0]), line)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 class _Forward(logging.Handler):

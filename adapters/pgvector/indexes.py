@@ -10,17 +10,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import psycopg
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from adapters.pgvector.build_memory import find_build_memory_mb
 from adapters.pgvector.statements import HNSW_SUFFIX, METADATA_SUFFIX, Statements
+from adapters.postgres.database import LOCK_LIMIT
 from homeport.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
 MAX_INDEXED_DIMENSIONS = 4_000
-BUILD_MEMORY = "512MB"
 GIVE_UP_S = 10.0
 
 _STATES = text("""
@@ -60,11 +62,15 @@ async def build_if_large(connection: Any, statements: Statements, rows: int) -> 
     if not await _first(connection, statements.has_rows, rows, rows) or not await _first(connection, _TRY_LOCK, *lock):
         return False
     try:
-        await connection.execute(f"SET maintenance_work_mem = '{BUILD_MEMORY}'")
+        await connection.execute(f"SET maintenance_work_mem = '{await find_build_memory_mb(connection, statements)}MB'")
+        # A build waits for all transactions that are older than itself, however long they take.
+        await connection.execute("SET lock_timeout = 0")
         await _build_both(connection, statements)
     finally:
         if not connection.closed:
-            await connection.execute("RESET maintenance_work_mem")
+            for name in ("maintenance_work_mem", "max_parallel_maintenance_workers"):
+                await connection.execute(f"RESET {name}")
+            await connection.execute(LOCK_LIMIT)
             await _first(connection, _UNLOCK, *lock)
     return True
 
@@ -112,11 +118,22 @@ async def _build_both(connection: Any, statements: Statements) -> None:
         await connection.execute(statements.drop_gin)
     log.info("building a vector index", table=statements.table)
     if statements.dimensions <= MAX_INDEXED_DIMENSIONS:
-        await connection.execute(statements.create_hnsw)
+        await _create_hnsw(connection, statements)
     await connection.execute(statements.create_gin)
     # So that the planner knows how many rows a filter leaves.
     await connection.execute(statements.analyze)
     log.info("vector index is ready", table=statements.table)
+
+
+async def _create_hnsw(connection: Any, statements: Statements) -> None:
+    try:
+        await connection.execute(statements.create_hnsw)
+    except psycopg.errors.DiskFull:
+        # Processes that build together do so in shared memory, of which containers have little; one alone uses its own.
+        log.warning("a vector index is built by one process, because there is too little shared memory for several")
+        await connection.execute(statements.drop_hnsw)
+        await connection.execute("SET max_parallel_maintenance_workers = 0")
+        await connection.execute(statements.create_hnsw)
 
 
 async def _first(connection: Any, statement: Any, *values: object) -> Any:

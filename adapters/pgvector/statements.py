@@ -32,6 +32,7 @@ class Statements:
         self.registry = registry
         self.number = namespace_id
         self.dimensions = dimensions
+        self.is_half = is_half
         self.table = f"{registry}_{namespace_id}"
         self.element_oid = types.halfvec_oid if is_half else types.vector_oid
         vector = "halfvec" if is_half else "vector"

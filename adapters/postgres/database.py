@@ -33,6 +33,9 @@ OLDEST_VECTOR = (0, 8)
 # How every connection searches vector indexes. With 150 candidates a search finds at least 99 of 100 of the nearest ten (the bench
 # measures it); where more are asked for, or a filter leaves too few of them, it goes on until there are enough.
 VECTOR_SEARCH = "SET hnsw.ef_search = 150; SET hnsw.iterative_scan = strict_order"
+# Whoever waits for a lock longer than this gives its connection back: all locks of ours are held for moments, and what somebody else holds
+# (a maintenance of the tables, say) must not use up the pool.
+LOCK_LIMIT = "SET lock_timeout = '10s'"
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +129,7 @@ class Database:
         give_up_at = asyncio.get_running_loop().time() + RECONNECT_S
         while True:
             try:
-                return await connect_with(self._parameters, context=self._adapters, first=VECTOR_SEARCH)
+                return await connect_with(self._parameters, context=self._adapters, first=f"{VECTOR_SEARCH}; {LOCK_LIMIT}")
             except psycopg.OperationalError:
                 # A server that is restarting refuses connections for a moment.
                 if asyncio.get_running_loop().time() + RECONNECT_EVERY_S > give_up_at:

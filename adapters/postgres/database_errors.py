@@ -15,6 +15,8 @@ from homeport.errors import AppError, InvalidRequest, Unavailable
 
 log = structlog.get_logger(__name__)
 
+# A PostgreSQL that restarts is back within a second or two.
+RETRY_AFTER_S = 2
 # Classes and codes of SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
 UNAVAILABLE = {
     "08": "The database cannot be reached at the moment. Try again.",
@@ -44,7 +46,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except exc.TimeoutError as error:
         log.warning("no database connection became free")
-        raise Unavailable("All database connections are in use. Try again later.", code="DATABASE_UNAVAILABLE") from error
+        raise database_unavailable("All database connections are in use. Try again later.") from error
     except UnicodeEncodeError as error:
         raise InvalidRequest("A text holds half of a surrogate pair, which is no character and cannot be stored.") from error
     except (exc.DBAPIError, psycopg.Error) as error:
@@ -63,14 +65,19 @@ def translate(error: exc.DBAPIError | psycopg.Error) -> AppError | None:
         return None
     state = cause.sqlstate or ""
     if message := _look_up(UNAVAILABLE, state):
-        return Unavailable(message, code="DATABASE_UNAVAILABLE")
+        return database_unavailable(message)
     if message := _look_up(INVALID, state):
         return InvalidRequest(message)
     if not state and isinstance(cause, psycopg.DataError):
         return InvalidRequest(NUL if "NUL" in str(cause) else INVALID["22"])
     if not state and isinstance(cause, (psycopg.OperationalError, psycopg.InterfaceError)):
-        return Unavailable(UNAVAILABLE["08"], code="DATABASE_UNAVAILABLE")
+        return database_unavailable(UNAVAILABLE["08"])
     return None
+
+
+def database_unavailable(message: str) -> Unavailable:
+    """What a caller is told when the database does not do what was asked now, and may soon."""
+    return Unavailable(message, code="DATABASE_UNAVAILABLE", headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def _look_up(table: dict[str, str], state: str) -> str | None:

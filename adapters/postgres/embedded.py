@@ -88,6 +88,16 @@ class EmbeddedPostgres:
         log.info("embedded database ready", folder=str(self._data), took_ms=round((time.monotonic() - started_at) * 1000))
         return self._url
 
+    def revive(self) -> None:
+        """Start the server again if it has ended; without a start, or when it answers, nothing is changed.
+
+        Blocks until it answers, after a crash for as long as it takes to recover. Several processes may do this at once. Raises
+        EmbeddedPostgresError with the reason and what to do.
+        """
+        with self._explained_errors(), self._start_lock():
+            if self._postmaster is not None:
+                self._postmaster.revive()
+
     def stop(self) -> None:
         """Leave the server; the last process that leaves stops it. Calling it again, or without a start, changes nothing."""
         if not self._holders.has_joined:

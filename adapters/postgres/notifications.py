@@ -1,14 +1,15 @@
 """LISTEN and NOTIFY: how server processes on one database tell each other that something changed.
 
 A notification is a hint, never the only copy of a fact: it is lost while a listener is not connected. Listeners hear of such a gap
-(``on_gap``) and read again what they keep. A pooler in transaction mode does not pass notifications on; give it a direct
-or session-mode connection.
+(``on_gap``) and read again what they keep. A pooler in transaction mode takes LISTEN and passes nothing on, without an error; ``check``
+finds that out.
 """
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
 
 import psycopg
 import structlog
@@ -16,14 +17,18 @@ from psycopg.sql import SQL, Identifier
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from adapters.postgres.connection import Connection, connect
+from adapters.postgres.connection import Connection, DatabaseUnsuitable, connect
 from homeport.errors import Unavailable
+
+if TYPE_CHECKING:
+    from adapters.postgres.database import Database
 
 PAYLOAD_LIMIT_BYTES = 8000  # PostgreSQL takes less than this
 CHANNEL_LIMIT_BYTES = 63
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 5.0
 SETTLE_S = 5.0
+CHECK_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +101,26 @@ class Notifications:
             raise Unavailable(
                 "The database does not pass on notifications at the moment. Try again.", code="DATABASE_UNAVAILABLE"
             ) from error
+
+    async def check(self, database: "Database") -> None:
+        """Return when a notification of ``database`` has arrived here. Raises DatabaseUnsuitable when none does within 5 s; Unavailable."""
+        heard = asyncio.Event()
+        channel = f"homeport_check_{uuid4().hex}"
+        unsubscribe = self.subscribe(channel, lambda _: heard.set())
+        try:
+            await self.settle()
+            async with database.transaction() as connection:
+                await notify(connection, channel, "")
+            async with asyncio.timeout(CHECK_S):
+                await heard.wait()
+        except TimeoutError as error:
+            raise DatabaseUnsuitable(
+                "The database does not pass on notifications (LISTEN and NOTIFY), without which a server process does not learn what "
+                "others have changed. As a rule DATABASE_URL leads through a pooler in transaction mode (PgBouncer's pool_mode, or the "
+                "pooled address of a managed service): use its session mode, or the direct address."
+            ) from error
+        finally:
+            unsubscribe()
 
     async def __aenter__(self) -> Self:
         """Connect and listen. Raises Unavailable."""

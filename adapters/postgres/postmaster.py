@@ -117,6 +117,12 @@ class Postmaster:
             while self._find() is not None and time.monotonic() < deadline:
                 time.sleep(POLL_S)
 
+    def revive(self) -> None:
+        """Start the server again if it has ended meanwhile, whyever. Raises EmbeddedPostgresError."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None  # how that one ended says nothing about the next
+        self.ensure_running()
+
     def let_go(self) -> None:
         """Forget a server that others still need."""
         if self._process is not None:

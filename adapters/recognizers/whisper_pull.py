@@ -45,7 +45,7 @@ def pull(folder: Path, model: str, on_progress: OnProgress, *, endpoint: str | N
     to do instead, and PullStopped soon after ``stop`` is set.
     """
     name = check_name(model)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with exclusive(folder / f".{name}.lock", 0.0):
             if not is_complete(folder / name):
@@ -130,7 +130,7 @@ def _check(path: Path, file: "RepoSibling") -> None:
 
 def _move(part: Path, folder: Path) -> None:
     shutil.rmtree(part / ".cache", ignore_errors=True)  # the library's notes
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, mode=0o700)
     for file in sorted(part.iterdir(), key=lambda each: each.name == WEIGHTS):
         file.replace(folder / file.name)
     part.rmdir()

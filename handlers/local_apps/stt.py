@@ -8,7 +8,7 @@ from homeport.home import Home
 from homeport.speech.recognition import RecognitionProvider, Transcript
 
 
-async def list_providers(home: Home) -> dict[str, Any]:
+async def list_recognizers(home: Home) -> dict[str, Any]:
     """The recognisers that can be used now."""
     return {"success": True, "providers": [_provider(each) for each in await home.recognition.providers() if each.problem is None]}
 

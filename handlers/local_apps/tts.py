@@ -18,7 +18,7 @@ KEEP_ALIVE_S = 10.0
 DEFAULT_VOICE = "default"
 
 
-async def list_providers(home: Home) -> dict[str, Any]:
+async def list_voices(home: Home) -> dict[str, Any]:
     """The providers of voices."""
     providers = await home.speaking.providers()
     default = next((each.id for each in providers if each.is_default), None)

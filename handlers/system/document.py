@@ -20,6 +20,10 @@ async def get_document_json(contract: Contract, if_none_match: str | None = None
     return _send(contract.published, if_none_match)
 
 
+async def get_modern_document(contract: Contract, if_none_match: str | None = None) -> Reply:
+    return _send(contract.published_31, if_none_match)
+
+
 async def get_document_yaml(contract: Contract, if_none_match: str | None = None) -> Reply:
     # Writing YAML takes a while the first time.
     return _send(await asyncio.to_thread(lambda: contract.published_yaml), if_none_match)

@@ -5,6 +5,7 @@ told; and a moment later where that was not heard, because whoever waits looks a
 """
 
 import asyncio
+import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -114,15 +115,18 @@ class Approvals:
 
     async def wait(self, approval: Approval) -> Outcome:
         """The answer to a question, which may also be that the app was granted or denied the permission meanwhile. It comes at the latest
-        a moment after the question has expired. Raises Unavailable."""
+        a moment after the question has expired, and no later when the clock is turned back meanwhile. Raises Unavailable."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = math.inf
         with self._waiters.waiting(*(each for each in (approval.id, approval.app_id) if each is not None)) as changed:
             while True:
                 # Cleared before reading: an answer that comes while we read sets it again and is not lost.
                 changed.clear()
-                outcome, left_s = await self._look(approval.id)
+                outcome, left_s = await self._look(approval.id, is_over=clock() >= give_up_at)
                 if outcome is not None:
                     return outcome
-                await wait_for_change(changed, min(left_s, self._recheck_s))
+                give_up_at = min(give_up_at, clock() + left_s)
+                await wait_for_change(changed, min(give_up_at - clock(), self._recheck_s))
 
     async def mark_used(self, approval_id: UUID) -> bool:
         """Take the one call that a granted approval allows; False when it was not granted, or the call was taken before."""
@@ -204,8 +208,8 @@ class Approvals:
                 log.warning("approvals could not be expired; trying again in half a minute", reason=error.message)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
-    async def _look(self, approval_id: UUID) -> tuple[Outcome | None, float]:
-        """The answer, None when there is none yet, and the seconds that are left for it."""
+    async def _look(self, approval_id: UUID, *, is_over: bool) -> tuple[Outcome | None, float]:
+        """The answer, None when there is none yet, and the seconds that are left for it. ``is_over``: none is waited for any longer."""
         async with self._database.transaction() as connection:
             found = await storage.read_pending(connection, approval_id)
             if found is None:  # it went with its session
@@ -214,7 +218,7 @@ class Approvals:
                 return found.state, 0.0
             if found.grant is not None:
                 await self._settle(connection, found.grant, found.granted_by, approvals.c.id == approval_id)
-            elif found.left_s <= 0:
+            elif is_over or found.left_s <= 0:
                 await self._settle(connection, "expired", None, approvals.c.id == approval_id)
             else:
                 return None, found.left_s

@@ -71,9 +71,10 @@ class Asking:
         self._in_chunks = in_chunks
         self._share = 1.0
 
-    async def window(self) -> int:
-        """How many tokens the model takes."""
-        return await self._windows.of(self._agent)
+    async def room(self) -> int:
+        """How many tokens the model takes beside those of its answer."""
+        window = await self._windows.of(self._agent)
+        return window - min(self._agent.limits.answer_tokens or MOST_FOR_ANSWER, MOST_FOR_ANSWER, int(window * ANSWER_SHARE))
 
     async def ask(self, messages: Sequence[dict[str, Any]], tools: Sequence[ToolSpec], *, tokens_left: int, is_last: bool) -> Reply:
         """Ask with these messages, which are repaired. ``is_last``: there are tools that may not be used any more.
@@ -82,11 +83,10 @@ class Asking:
         """
         parts = [self._agent.instructions, WITH_TOOLS if tools else "", LAST_TURN if is_last else ""]
         system = "\n\n".join(filter(None, parts))
-        window = await self.window()
-        reserved = min(self._agent.limits.answer_tokens or MOST_FOR_ANSWER, MOST_FOR_ANSWER, int(window * ANSWER_SHARE))
+        room = await self.room()
         for_tools = sum(len(spec.description) + len(str(spec.parameters)) for spec in tools) // 4
         for attempt in range(ATTEMPTS):
-            budget = int((window - reserved) * self._share) - for_tools
+            budget = int(room * self._share) - for_tools
             fitted = fit(system, messages, min(budget, tokens_left))
             fitted = fitted if tools else as_text(fitted)
             try:
@@ -95,7 +95,7 @@ class Asking:
                 if attempt == ATTEMPTS - 1:
                     raise
                 # What was estimated does not hold for this model: less of what was sent, for the rest of the run.
-                self._share = SMALLER * min(self._share, (estimate(fitted) + for_tools) / max(window - reserved, 1))
+                self._share = SMALLER * min(self._share, (estimate(fitted) + for_tools) / max(room, 1))
         raise AssertionError
 
     async def _ask(self, messages: Sequence[dict[str, Any]], tools: Sequence[ToolSpec], size: int, tokens_left: int) -> Reply:

@@ -61,18 +61,26 @@ def repair(messages: Sequence[Message]) -> list[Message]:
     """Messages as a model takes them, whatever became of the runs in which they were said: each call of a tool has one result right after
     it, and each message of the user but the last an answer."""
     repaired: list[Message] = []
-    for message in in_call_order(messages, lambda each: each):
-        if message["role"] == "user":
-            _close_calls(repaired)
-            if repaired and repaired[-1]["role"] != "assistant":
-                repaired.append({"role": "assistant", "content": NOT_ANSWERED})
-        elif message["role"] == "assistant":
-            _close_calls(repaired)
-        elif message.get("tool_call_id") not in _open_calls(repaired):
+    results: dict[str, Message | None] = {}  # of the calls that were made last, in their order
+
+    def close_calls() -> None:
+        repaired.extend(found or {"role": "tool", "tool_call_id": call_id, "content": NO_RESULT} for call_id, found in results.items())
+        results.clear()
+
+    for message in messages:
+        if message["role"] == "tool":
+            call_id = message.get("tool_call_id")
+            if call_id in results and results[call_id] is None:
+                results[call_id] = message
             continue
+        close_calls()
+        if message["role"] == "user" and repaired and repaired[-1]["role"] != "assistant":
+            repaired.append({"role": "assistant", "content": NOT_ANSWERED})
         repaired.append(message)
-    _close_calls(repaired)
-    return in_call_order(repaired, lambda each: each)
+        for call in message.get("tool_calls") or ():
+            results[call["id"]] = None
+    close_calls()
+    return repaired
 
 
 def as_text(messages: Sequence[Message]) -> list[Message]:
@@ -105,16 +113,17 @@ def fit(system: str, messages: Sequence[Message], budget: int) -> list[Message]:
     if estimate(whole) <= budget:
         return whole
     *old, present = _turns(messages)
-    old = [[_shorten(message, OLD_RESULT_CHARS) for message in turn] for turn in old]
     left = budget - estimate(head) - estimate(present)
-    kept: list[Message] = []
+    newest_first: list[list[Message]] = []
     is_cut = False
     for turn in reversed(old):
-        left -= estimate(turn)
+        shortened = [_shorten(message, OLD_RESULT_CHARS) for message in turn]
+        left -= estimate(shortened)
         if left < TOKENS_A_MESSAGE + len(LEFT_OUT) // 3:
             is_cut = True
             break
-        kept = [*turn, *kept]
+        newest_first.append(shortened)
+    kept = [message for turn in reversed(newest_first) for message in turn]
     if is_cut:
         head = _system("\n\n".join(filter(None, [head[0]["content"] if head else "", LEFT_OUT])))
     return [*head, *kept, *_fit_present(present, budget - estimate(head) - estimate(kept))]
@@ -159,33 +168,20 @@ def _rounds(messages: Sequence[Message]) -> list[list[Message]]:
     return rounds
 
 
-def _open_calls(messages: Sequence[Message]) -> list[str]:
-    """The ids of calls at the end that have no result yet, in their order."""
-    answered: set[Any] = set()
-    for message in reversed(messages):
-        if message["role"] != "tool":
-            return [call["id"] for call in message.get("tool_calls") or () if call["id"] not in answered]
-        answered.add(message["tool_call_id"])
-    return []
-
-
-def _close_calls(messages: list[Message]) -> None:
-    messages += [{"role": "tool", "tool_call_id": call_id, "content": NO_RESULT} for call_id in _open_calls(messages)]
-
-
 def _system(text: str) -> list[Message]:
     return [{"role": "system", "content": text}] if text else []
 
 
 def _shorten(message: Message, limit: int) -> Message:
-    """A message whose text, and the arguments of whose calls, have about ``limit`` characters at most."""
-    content = message.get("content")
-    changed = dict(message)
+    """A message whose text, and the arguments of whose calls, have about ``limit`` characters at most: itself where it has, because many
+    conversations are held at the same time."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    changed: Message = {}
     if isinstance(content, str) and len(content) > limit:
         changed["content"] = _cut(content, limit)
-    if calls := message.get("tool_calls"):
+    if calls:
         changed["tool_calls"] = [_shorten_call(call, limit) for call in calls]
-    return changed
+    return {**message, **changed} if changed else message
 
 
 def _shorten_call(call: Message, limit: int) -> Message:

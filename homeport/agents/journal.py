@@ -28,6 +28,7 @@ class Journal:
         self.has_asked = False
         self._rows = rows
         self._writing = asyncio.Lock()
+        self._soon: list[asyncio.Task[Any]] = []
         self._waiting = 0
         self._left_s = 0.0
 
@@ -37,7 +38,30 @@ class Journal:
         return round((time.monotonic() - self._started) * 1000, 1)
 
     async def write(self, entry: Entry) -> int:
-        """Write an entry; returns the number of messages of the session when the run ends with it. Raises RunLost, and Unavailable."""
+        """Write an entry; returns the number of messages of the session when the run ends with it. Raises RunLost, and Unavailable, also
+        for what was to be written soon, unless the run fails with this entry anyway."""
+        failure = await self.settle()
+        if failure is not None and entry.error_code is None:
+            raise failure
+        return await self._write(entry)
+
+    def write_soon(self, entry: Entry) -> None:
+        """Write an entry while the run goes on. The next ``write`` waits for it, and raises what has become of it."""
+        self.wait_for(asyncio.create_task(self._write(entry)))
+
+    def wait_for(self, writing: asyncio.Task[Any]) -> None:
+        """Have the next ``write`` wait for this, too."""
+        self._soon.append(writing)
+
+    async def settle(self) -> BaseException | None:
+        """Return when nothing is being written any more; gives what has failed first of what was to be written soon."""
+        while pending := [task for task in self._soon if not task.done()]:
+            await asyncio.wait(pending)
+        failures = [task.exception() for task in self._soon if not task.cancelled()]
+        self._soon.clear()
+        return next(filter(None, failures), None)
+
+    async def _write(self, entry: Entry) -> int:
         async with self._writing:
             count = await self._rows.write(self.begun, self.principal, entry)
         if count is None:

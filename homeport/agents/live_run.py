@@ -159,6 +159,8 @@ class LiveRun:
     async def _fail(self, journal: Journal, error: BaseException) -> BaseException:
         """Write that the run has ended without an answer; returns what its reader is told."""
         if self._is_task and isinstance(error, asyncio.CancelledError) and self._why != "lost":
+            # What the tools have given is not to be lost to whoever goes on with it.
+            await journal.settle()
             return await self._release(error)
         told, state = self._judge(journal, error)
         try:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 
 from homeport.agents.asking import Asking, Reply, too_many_tokens
-from homeport.agents.context import Message, estimate, fit_name, in_call_order, repair
+from homeport.agents.context import Message, estimate, fit_name, repair
 from homeport.agents.journal import Journal
 from homeport.agents.run_rows import Entry, RunRows
 from homeport.agents.run_statements import HISTORY
@@ -21,6 +21,8 @@ from homeport.models import ToolCall
 # A model that calls hundreds of tools at once has lost its way.
 MAX_CALLS = 32
 MAX_ID = 200
+# Earlier messages that are read at a time: a few more than seem to fit, and never so many that they could fill the memory.
+SPARE, MOST_READ = 25, 400
 MAX_TEXT = 1_000_000
 
 
@@ -62,13 +64,7 @@ class Loop:
 
     async def _remember(self, question: str | None) -> None:
         """Read what was said before, as much as the model can be shown, and finish what an interrupted process has begun."""
-        begun = self._journal.begun
-        found = begun.earlier
-        more = found
-        while len(more) == HISTORY and estimate([content for _, content in found]) < await self._asking.window():
-            more = await self._rows.earlier(begun.session_id, found[0][0])
-            found = [*more, *found]
-        self._messages = in_call_order([content for _, content in found], lambda message: message)
+        self._messages = await self._read_earlier()
         self._call_ids = {call["id"] for message in self._messages for call in message.get("tool_calls") or ()}
         if question is not None:
             self._messages.append({"role": "user", "content": question})
@@ -76,13 +72,30 @@ class Loop:
         if calls := _open_calls(self._messages):
             self._messages += await _together([self._tool_use.run(call, is_again=True) for call in calls])
 
+    async def _read_earlier(self) -> list[Message]:
+        """As much of what was said before as fits into the model's window, and a little more. Most conversations came with the run; of a
+        long one the rest is read in one go."""
+        begun = self._journal.begun
+        first, found = begun.earlier[:1], [content for _, content in begun.earlier]
+        is_more, tokens = len(found) == HISTORY, estimate(found)
+        while is_more and (missing := await self._asking.room() - tokens) > 0:
+            # As many as are missing if they are like those that were read.
+            count = min(missing * len(found) // tokens + SPARE, MOST_READ)
+            first = await self._rows.earlier(begun.session_id, first[0][0], count)
+            more = [content for _, content in first]
+            is_more, tokens, found = len(more) == count, tokens + estimate(more), [*more, *found]
+        return found
+
     async def _use_tools(self, reply: Reply) -> None:
         calls = [self._tidy(call) for call in reply.tool_calls[:MAX_CALLS]]
         if reply.text.strip():
             self._tell(Thought(reply.text))
         message = {"role": "assistant", "content": reply.text[:MAX_TEXT], "tool_calls": [_to_message(call) for call in calls]}
         started = [self._journal.event("tool.started", **self._facts(call)) for call in calls]
-        await self._journal.write(entry_of(self._journal, reply, messages=[message], events=started, tool_calls=len(calls)))
+        # Before a tool is called that changes something, it is safe from a crash of the machine that it was to be called.
+        is_quick = all(offer is None or offer.tool.is_read_only for offer in map(self._toolbox.find, (call.name for call in calls)))
+        entry = entry_of(self._journal, reply, messages=[message], events=started, tool_calls=len(calls), is_quick=is_quick)
+        await self._journal.write(entry)
         self._messages.append(message)
         self._messages += await _together([self._tool_use.run(call) for call in calls])
 
@@ -111,6 +124,7 @@ def entry_of(
     tool_calls: int = 0,
     state: str | None = None,
     answers: int = 0,
+    is_quick: bool = False,
 ) -> Entry:
     """What is written when the model has replied."""
     answered = journal.event(
@@ -134,6 +148,7 @@ def entry_of(
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         answers=answers,
+        is_quick=is_quick,
     )
 
 

@@ -174,7 +174,9 @@ class Runs:
         is_wanted = tasks.c.status.in_(("pending", "claimed", "processing"))
         has_task = tasks.select().where(tasks.c.id == agent_runs.c.task_id, is_wanted).exists()
         async with self._database.transaction() as connection:
-            failed = await self._ends.fail(connection, agent_runs.c.held_until < func.now(), ~has_task)
+            # Those of this process have not lost theirs, whatever the clock says: it may have jumped.
+            is_elsewhere = agent_runs.c.id.not_in([*self._live])
+            failed = await self._ends.fail(connection, agent_runs.c.held_until < func.now(), ~has_task, is_elsewhere)
         if failed:
             log.warning("runs were interrupted", run_ids=[str(run_id) for run_id in failed])
 

@@ -54,7 +54,8 @@ class ToolUse:
         self._tell = tell
 
     async def run(self, call: ToolCall, *, is_again: bool = False) -> dict[str, Any]:
-        """Carry out a call and return its result as a message, which is written. ``is_again``: it was begun by a process that is gone.
+        """Carry out a call and return its result as a message, which is written while the model is asked with it. ``is_again``: it was
+        begun by a process that is gone, perhaps before its result was written.
 
         Raises RunLost, and Unavailable when the database does not answer.
         """
@@ -72,7 +73,7 @@ class ToolUse:
         message = {"role": "tool", "tool_call_id": call.id, "content": text}
         facts = {"server": server or None, "tool": tool[:200], "tool_call_id": call.id, "outcome": outcome.status}
         event = self._journal.event("tool.finished", **facts, duration_ms=round(duration_s * 1000, 1))
-        await self._journal.write(Entry([message], [event], is_quick=True))
+        self._journal.write_soon(Entry([message], [event], is_quick=True))
         self._tell(
             tool_use(
                 tool=tool, server=server, call_id=call.id, status=outcome.status, duration_s=duration_s, arguments=arguments, text=text
@@ -158,7 +159,7 @@ class ToolUse:
 
     async def _call(self, offer: Offer, arguments: Mapping[str, Any], *, approved: bool = False) -> ToolOutput:
         begun, principal = self._journal.begun, self._journal.principal
-        context = ToolContext(principal, begun.agent.slug, begun.workspace, begun.id)
+        context = ToolContext(principal, begun.agent.slug, begun.workspace, begun.id, self._journal.wait_for)
         limit_s = begun.agent.limits.tool_time_s
         try:
             return await self._tools.execute(

@@ -68,7 +68,7 @@ async def open_speech(settings: "Settings") -> AsyncIterator[SpeechParts]:
     recognition = Recognition(settings)
     speaking = Speaking(settings, None)
     try:
-        yield SpeechParts(speaking, recognition, Listening(recognition))
+        yield SpeechParts(speaking, recognition, Listening(recognition, settings.data_dir))
     finally:
         await asyncio.gather(recognition.close(), speaking.close())
 

@@ -13,6 +13,7 @@ import yaml
 
 from homeport.contract.checking import check_bundle
 from homeport.contract.loading import CONTRACT_ROOT, Bundle, ContractError, each_operation, load_bundle
+from homeport.contract.modern import to_openapi_31
 from homeport.contract.operations import Operation, compile_operation
 from homeport.contract.routing import SegmentTable
 from homeport.contract.schemas import Schemas
@@ -59,6 +60,11 @@ class Contract:
     def published(self) -> PublishedDocument:
         """The whole document as JSON, as clients get it: component names kept, how credentials are checked left out."""
         return _publish(orjson.dumps(self._select(None)), "application/json")
+
+    @functools.cached_property
+    def published_31(self) -> PublishedDocument:
+        """The same as OpenAPI 3.1."""
+        return _publish(orjson.dumps(to_openapi_31(self._select(None))), "application/json")
 
     @functools.cached_property
     def published_yaml(self) -> PublishedDocument:

@@ -220,7 +220,7 @@ def _hash_files(root: Path) -> str:
 
 
 def _write_atomically(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # who could write there could say what is enforced
     for stale in target.parent.glob("contract-*.json"):
         stale.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".contract-")

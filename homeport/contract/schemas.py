@@ -5,6 +5,7 @@ it, so that references stay references, recursion works, and shared components a
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,9 @@ COMPONENT_PREFIX = "#/components/schemas/"
 MAX_PROBLEMS = 10
 
 # Keywords of an OpenAPI 3.0 schema that JSON Schema does not know or that only describe.
-_DROPPED = frozenset({"nullable", "discriminator", "xml", "externalDocs", "example", "deprecated", "readOnly", "writeOnly"})
+_DROPPED = frozenset({"discriminator", "xml", "externalDocs", "example", "deprecated", "readOnly", "writeOnly"})
+# How 3.1 says that a text stands for bytes.
+_BYTES = {"binary": {"contentMediaType": "application/octet-stream"}, "byte": {"contentEncoding": "base64"}}
 
 
 class Validator:
@@ -60,7 +63,8 @@ class Schemas:
     """Compiles validators for schemas that stand in one document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
-        translated = {"components": {"schemas": _translate_each(document.get("components", {}).get("schemas", {}))}}
+        schemas = document.get("components", {}).get("schemas", {})
+        translated = {"components": {"schemas": {name: translate(schema) for name, schema in schemas.items()}}}
         self._registry = jsonschema_rs.Registry([(CONTRACT_URI, translated)])
         self._compiled: dict[str, Validator] = {}
 
@@ -85,21 +89,35 @@ class Schemas:
 
 
 def translate(schema: Any) -> Any:
-    """A JSON Schema 2020-12 that accepts what this OpenAPI 3.0 schema accepts."""
+    """A JSON Schema 2020-12 that accepts what this OpenAPI 3.0 schema accepts, without what only describes."""
+    return _rewrite(schema, is_published=False)
+
+
+def modernize(schema: Any) -> Any:
+    """The same schema as OpenAPI 3.1 writes it: a JSON Schema 2020-12 with all that describes it."""
+    return _rewrite(schema, is_published=True)
+
+
+def _rewrite(schema: Any, *, is_published: bool) -> Any:
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
+    rewrite = partial(_rewrite, is_published=is_published)
     result: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if keyword in _DROPPED or keyword.startswith("x-"):
+        if keyword == "nullable" or (not is_published and (keyword in _DROPPED or keyword.startswith("x-"))):
             continue
         if keyword in ("properties", "patternProperties"):
-            result[keyword] = _translate_each(value)
+            result[keyword] = {name: rewrite(each) for name, each in value.items()}
         elif keyword in ("items", "additionalProperties", "not"):
-            result[keyword] = translate(value)
+            result[keyword] = rewrite(value)
         elif keyword in ("allOf", "anyOf", "oneOf"):
-            result[keyword] = [translate(each) for each in value]
+            result[keyword] = [rewrite(each) for each in value]
+        elif keyword == "example":
+            result["examples"] = [value]
+        elif is_published and keyword == "format" and value in _BYTES:
+            result |= _BYTES[value]
         else:
             result[keyword] = value
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
@@ -140,10 +158,6 @@ def _accept_null(schema: dict[str, Any]) -> None:
         schema["type"] = [schema["type"], "null"]
     if "enum" in schema and None not in schema["enum"]:
         schema["enum"] = [*schema["enum"], None]
-
-
-def _translate_each(schemas: dict[str, Any]) -> dict[str, Any]:
-    return {name: translate(schema) for name, schema in schemas.items()}
 
 
 def _absolute(value: Any) -> Any:

@@ -53,7 +53,7 @@ def _edges(settings: Settings, contract: Contract) -> list[Any]:
         cors = partial(CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["*"], allow_headers=["*"], max_age=600)
         edges.append(cors)
     edges += [
-        partial(Errors, contract=contract),
+        partial(Errors, contract=contract, is_checked=settings.validate_responses),
         partial(Guard, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins),
         partial(BodyLimit, max_bytes=settings.max_body_bytes),
     ]

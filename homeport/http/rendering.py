@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from homeport.contract import Operation
-from homeport.errors import AppError, InternalError, Unavailable
+from homeport.errors import AppError, InternalError, MethodNotAllowed, Unavailable
 from homeport.http.error_bodies import render_error
 from homeport.replies import EventStream, Reply
 
@@ -18,6 +18,7 @@ _JSON_OPTIONS = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_STORE = (b"cache-control", b"no-store")
+_SOON: Mapping[str, str] = {"Retry-After": "5"}
 
 
 async def send_reply(result: Any, operation: Operation, send: Any, *, is_checked: bool) -> None:
@@ -81,7 +82,7 @@ async def send_events(stream: EventStream, operation: Operation, request_id: str
 
 def stopping() -> AppError:
     """What a request is told that is not done when the server's patience ends."""
-    return Unavailable("The server is stopping. Try again when it is back.", code="SERVER_STOPPING")
+    return Unavailable("The server is stopping. Try again when it is back.", code="SERVER_STOPPING", headers=_SOON)
 
 
 async def _send_while_wanted(
@@ -102,7 +103,7 @@ async def _send_while_wanted(
     if not sending.cancelled():
         sending.result()
     elif is_stopping:
-        await _send_last(stopping(), stream, operation, request_id, send)
+        await _send_last(stopping(), stream, operation, request_id, send, is_checked=is_checked)
 
 
 async def _send_frames(stream: EventStream, operation: Operation, request_id: str, send: Any, *, is_checked: bool) -> None:
@@ -114,18 +115,22 @@ async def _send_frames(stream: EventStream, operation: Operation, request_id: st
     except Exception as error:
         if not isinstance(error, AppError):
             log.exception("stream failed", operation=operation.id)
-        await _send_last(error if isinstance(error, AppError) else InternalError(), stream, operation, request_id, send)
+        told = error if isinstance(error, AppError) else InternalError()
+        await _send_last(told, stream, operation, request_id, send, is_checked=is_checked)
     else:
         await send({"type": "http.response.body", "body": b""})
 
 
-async def _send_last(error: AppError, stream: EventStream, operation: Operation, request_id: str, send: Any) -> None:
+async def _send_last(error: AppError, stream: EventStream, operation: Operation, request_id: str, send: Any, *, is_checked: bool) -> None:
     """The status is long gone: an error can only be told in the stream."""
     if stream.error_frame is not None:
         frame = stream.error_frame(error)
     else:
         body, _ = render_error(error, operation.surface, request_id)
         frame = b"event: error\ndata: %b\n\n" % orjson.dumps(body)
+    if is_checked:
+        # Nothing can be told instead: the connection is cut.
+        check_event(operation, frame)
     await send({"type": "http.response.body", "body": frame})
 
 
@@ -144,6 +149,19 @@ def check_answer(operation: Operation, status: int, media_type: str, body: bytes
         problems = validator.problems(orjson.loads(body), "response")
         if problems:
             raise InternalError(f"{operation.id} answered what the contract does not allow: {problems[0].pointer}: {problems[0].detail}")
+
+
+def check_error(error: AppError, operation: Operation, request_id: str) -> AppError:
+    """The error itself when the contract declares it for the operation; otherwise one that says that it does not."""
+    # A method that is not possible concerns no operation, and is in no list of answers.
+    if isinstance(error, InternalError | MethodNotAllowed):
+        return error
+    body, media_type = render_error(error, operation.surface, request_id)
+    try:
+        check_answer(operation, error.status, media_type, orjson.dumps(body))
+    except InternalError as undeclared:
+        return undeclared
+    return error
 
 
 def check_event(operation: Operation, frame: bytes) -> None:

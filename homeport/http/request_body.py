@@ -16,6 +16,8 @@ from homeport.errors import FieldProblem, InvalidRequest, UnsupportedMediaType
 ABSENT: Any = object()
 MAX_FORM_FIELDS = 1000
 MAX_FORM_FILES = 100
+# Each takes a hundred times the memory of its brackets.
+MAX_CONTAINERS = 2_000_000
 
 
 async def read_request_body(
@@ -25,6 +27,8 @@ async def read_request_body(
 
     Raises UnsupportedMediaType, InvalidRequest.
     """
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise UnsupportedMediaType("The body is compressed, and none is unpacked here. Send it without Content-Encoding.")
     content_type = headers.get(b"content-type", b"").decode("latin-1")
     media_type = content_type.partition(";")[0].strip().lower()
     body = operation.bodies.get(media_type)
@@ -66,7 +70,10 @@ async def read_bytes(receive: Any) -> bytes:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse strictly: no NaN, no Infinity, UTF-8 only, bounded depth. Raises InvalidRequest."""
+    """Parse strictly: no NaN, no Infinity, UTF-8 only, bounded depth and number of lists and objects. Raises InvalidRequest."""
+    # Brackets within texts are counted, too; nobody sends texts with so many.
+    if len(content) > MAX_CONTAINERS and content.count(b"[") + content.count(b"{") > MAX_CONTAINERS:
+        raise InvalidRequest(f"The body holds more than {MAX_CONTAINERS} lists and objects.")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:

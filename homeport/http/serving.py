@@ -13,7 +13,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from homeport.http.connexion_app import Asgi
-from homeport.http.protocol import HttpProtocol
+from homeport.http.protocol import HttpProtocol, raise_descriptor_limit
 from homeport.settings import Settings
 
 APP_FACTORY = "homeport.http.app:create_app"
@@ -53,6 +53,7 @@ def serve(settings: Settings, sockets: Sequence[socket.socket], app: Asgi) -> No
 
     ``app`` serves in this process; several processes build their own. Raises StartFailed when the application could not start.
     """
+    raise_descriptor_limit()
     is_alone = settings.workers == 1
     config = uvicorn.Config(
         app if is_alone else APP_FACTORY,
@@ -64,6 +65,8 @@ def serve(settings: Settings, sockets: Sequence[socket.socket], app: Asgi) -> No
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here goes by who a request says it comes from.
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
         backlog=BACKLOG,
     )

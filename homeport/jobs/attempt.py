@@ -14,6 +14,7 @@ from homeport.jobs.endings import Endings
 from homeport.jobs.rows import Claim, Ending, JobRows, Progress
 
 MAX_CAUSE_LENGTH = 500
+SPREAD = (0.8, 1.2)
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,10 @@ class Timing:
     report: float = 0.5
     backoff: float = 5.0
     stop: float = 5.0
+
+    def delay_s(self, attempt: int) -> float:
+        """For how long a job is put off after an attempt that failed, but for the spread."""
+        return self.backoff * 4.0 ** (attempt - 1)
 
 
 class LeaseLost(Exception):
@@ -131,7 +136,7 @@ class Attempt:
             log.info("a job failed", job_id=str(claim.id), kind=claim.kind, attempt=claim.attempt, reason=error.message, cause=cause)
         if claim.attempt >= claim.max_attempts or _is_final(error):
             return Ending(claim, self._progress, "failed", error=error.message, code=error.code)
-        delay_s = _delay_s(claim.attempt, self._timing.backoff)
+        delay_s = self._timing.delay_s(claim.attempt) * random.uniform(*SPREAD)  # noqa: S311 - only so that not all come back at once
         return Ending(claim, self._progress, "queued", error=error.message, code=error.code, delay_s=delay_s)
 
     async def _report(self, progress: Progress) -> None:
@@ -176,7 +181,3 @@ class Attempt:
 def _is_final(error: AppError) -> bool:
     """Whether trying again is of no use, because the request itself is at fault."""
     return error.status < 500 and not isinstance(error, TooManyRequests)
-
-
-def _delay_s(attempt: int, backoff_s: float) -> float:
-    return backoff_s * 4.0 ** (attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311 - only so that not all come back at once

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from adapters.postgres import Database, Notifications, notify
 from homeport.errors import AppError, NotFound, TooManyRequests
 from homeport.ids import parse_uuid, uuid7
-from homeport.jobs.attempt import Run, Timing
+from homeport.jobs.attempt import SPREAD, Run, Timing
 from homeport.jobs.rows import CANCELLED, FINISHED, IS_OPEN, JOBS_CHANNEL, PUBLIC, QUEUED, JobRows, is_one
 from homeport.jobs.worker import Worker
 from homeport.tables import jobs
@@ -135,7 +135,7 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             for name, kind in self._kinds.items():
                 group.create_task(kind.worker.work(), name=f"jobs {name}")
-            group.create_task(self._give_up_interrupted(), name="interrupted jobs")
+            group.create_task(self._look_after(), name="interrupted jobs")
 
     async def run_sweeper(self) -> None:
         """Once an hour, until cancelled, remove jobs that were finished seven days ago."""
@@ -147,14 +147,17 @@ class Jobs:
                 log.warning("old jobs could not be removed; trying again in an hour", reason=error.message)
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
-    async def _give_up_interrupted(self) -> None:
+    async def _look_after(self) -> None:
+        most_attempts = max((kind.max_attempts for kind in self._kinds.values()), default=1)
         while True:
             try:
+                if count := await self._rows.bring_near(self._timing.lease, lambda n: self._timing.delay_s(n) * SPREAD[1], most_attempts):
+                    log.warning("jobs brought near that were put off before the clock was turned back", count=count)
                 if count := await self._rows.give_up_interrupted():
                     log.warning("jobs given up that were interrupted each time", count=count)
                     self._wake_all()
             except AppError as error:
-                log.warning("interrupted jobs could not be given up; trying again", reason=error.message)
+                log.warning("jobs could not be looked after; trying again", reason=error.message)
             await asyncio.sleep(self._timing.poll)
 
     def _transaction(self, connection: AsyncConnection | None) -> AbstractAsyncContextManager[AsyncConnection]:

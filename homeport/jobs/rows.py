@@ -4,7 +4,7 @@ Whoever takes a job gets a lease on it, which is ``visible_at`` in the future. A
 every later change asks for exactly that lease, so that a worker that has lost it can neither report nor finish.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -165,6 +165,20 @@ class JobRows:
         exhausted = select(jobs.c.id).where(IS_DUE, IS_RUNNING, jobs.c.attempts >= jobs.c.max_attempts).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
             return (await connection.execute(update(jobs).where(jobs.c.id.in_(exhausted)).values(values))).rowcount
+
+    async def bring_near(self, lease_s: float, longest_s: Callable[[int], float], most_attempts: int) -> int:
+        """Have what lies further ahead than it was ever put off be due after one lease; returns how many jobs there were.
+
+        When the clock is turned back, jobs would otherwise wait for the time that it had shown. ``longest_s`` says for how long one is put
+        off after so many attempts. Whoever works on one renews its lease before that ends.
+        """
+        waits = {attempts: literal(longest_s(attempts) + lease_s) for attempts in range(1, most_attempts + 1)}
+        put_off_s = case(
+            (IS_RUNNING, literal(2 * lease_s)), *((jobs.c.attempts == n, wait) for n, wait in waits.items()), else_=literal(lease_s)
+        )
+        is_far = jobs.c.visible_at > _after(put_off_s)
+        async with self._database.transaction() as connection:
+            return (await connection.execute(update(jobs).where(IS_OPEN, is_far).values(visible_at=_after(lease_s)))).rowcount
 
     async def remove_old(self) -> int:
         """Remove jobs that were finished seven days ago; returns how many there were."""

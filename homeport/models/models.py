@@ -11,7 +11,7 @@ from adapters.embedding import EmbeddingRequest, EmbeddingResult, EmbeddingTrans
 from adapters.litellm import LiteLLM
 from adapters.model_catalog import Role, context_window_of, load_catalog
 from adapters.openai_protocol import OpenAIProtocol
-from adapters.postgres import Database
+from adapters.postgres import Database, Notifications
 from adapters.speech import SpeechRequest, SpeechResult, SpeechTransport
 from homeport.errors import InvalidRequest
 from homeport.identity import Principal
@@ -255,6 +255,10 @@ class Models:
             await asyncio.to_thread(load_catalog)
         if any(provider.endpoint.kind != DIRECT for provider in configured):
             await self._litellm.warm()
+
+    def follow(self, notifications: Notifications) -> None:
+        """Know at once which providers, routes and limits another process has changed, instead of some seconds later."""
+        self._stored.follow(notifications)
 
     async def close(self) -> None:
         """Write down what was used, and close connections to providers."""

@@ -1,16 +1,18 @@
 """What an operator set: the providers that were added (rows of ``model_providers``, their keys encrypted), routes and limits."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
 from sqlalchemy import RowMapping, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.chat import Endpoint
 from adapters.model_catalog import Role
-from adapters.postgres import Database
+from adapters.postgres import Database, Notifications, notify
 from homeport.errors import AppError, Conflict, NotFound, Unavailable
 from homeport.models.limits import Limits, LimitTable, delete_limits, drop_limits, read_limits, write_limits
 from homeport.models.providers import ConfiguredProvider
@@ -21,6 +23,7 @@ from homeport.tables import model_providers
 log = structlog.get_logger(__name__)
 
 REREAD_S = 2.0
+MODELS_CHANNEL = "homeport_models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Stored:
 
 
 class StoredProviders:
-    """Reads and changes the rows. What was read is kept for REREAD_S, so a change made by another process is seen a little later."""
+    """Reads and changes the rows. What was read is kept for REREAD_S, or until another process tells of a change (``follow``)."""
 
     def __init__(self, database: Database, secret_box: SecretBox) -> None:
         self._database = database
@@ -66,7 +69,7 @@ class StoredProviders:
             "api_key": self._secret_box.seal(endpoint.api_key, context) if endpoint.api_key else None,
             "models": list(models),
         }
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             taken = select(model_providers.c.name).where(model_providers.c.name == endpoint.provider)
             if (await connection.execute(taken)).first() is not None:
                 message = f"There is a provider '{endpoint.provider}' already. Remove it first, or choose another name."
@@ -74,38 +77,44 @@ class StoredProviders:
             await connection.execute(insert(model_providers).values(row))
             if is_default:
                 await write_default(connection, "chat", Target(endpoint.provider))
-        self.forget()
 
     async def remove(self, name: str, *, is_still_configured: bool) -> None:
         """Remove a row; its routes and limits too, unless the provider goes on without the row. Raises NotFound."""
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             statement = delete(model_providers).where(model_providers.c.name == name)
             if (await connection.execute(statement.returning(model_providers.c.name))).first() is None:
                 raise NotFound(f"No provider '{name}' was added to this server. One that the environment configures is changed there.")
             if not is_still_configured:
                 await drop_from_routes(connection, name)
                 await drop_limits(connection, name)
-        self.forget()
 
     async def set_route(self, role: Role, targets: Sequence[Target]) -> None:
         """Replace the route of a role; no targets is no route."""
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             await lock_routes(connection)
             await write_route(connection, role, targets)
-        self.forget()
 
     async def set_limits(self, limits: Limits) -> None:
         """Set limits in place of those before."""
-        async with self._database.transaction() as connection:
+        async with self._changing() as connection:
             await write_limits(connection, limits)
-        self.forget()
 
     async def reset_limits(self, target: Target) -> Limits:
         """Forget limits; returns them. Raises NotFound when there were none."""
+        async with self._changing() as connection:
+            return await delete_limits(connection, target)
+
+    def follow(self, notifications: Notifications) -> None:
+        """Know what another process changes as soon as it has; without this, after REREAD_S."""
+        notifications.subscribe(MODELS_CHANNEL, lambda _: self.forget())
+
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes something, which all processes are told."""
         async with self._database.transaction() as connection:
-            forgotten = await delete_limits(connection, target)
+            yield connection
+            await notify(connection, MODELS_CHANNEL, "")
         self.forget()
-        return forgotten
 
     def forget(self) -> None:
         """Read again at the next use."""

@@ -1,14 +1,16 @@
 """Listening: the machine's microphone until the speaker pauses, and what was said."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 
 from adapters.audio.decoding import RATE, resample
 from adapters.audio.microphone import record
 from adapters.audio.pcm import Pcm
 from adapters.audio.voice_activity import VoiceActivity
+from adapters.postgres.locks import LockTimeoutError, exclusive
 from adapters.recognizers import Transcript
 from homeport.errors import Conflict
 from homeport.speech.recognition import Recognition
@@ -21,11 +23,13 @@ RECORDING_WITHIN_PATIENCE_S = 3.5
 
 
 class Listening:
-    """The microphone of this machine, for one listener at a time in each process."""
+    """The microphone of this machine, for one listener at a time: a file in the data directory is locked, so that whoever shares that, the
+    server's processes and the commands, share the microphone as well.
+    """
 
-    def __init__(self, recognition: Recognition) -> None:
+    def __init__(self, recognition: Recognition, data_dir: Path) -> None:
         self._recognition = recognition
-        self._is_listening = False
+        self._lock_path = data_dir / "microphone.lock"
 
     async def listen(
         self,
@@ -44,22 +48,30 @@ class Listening:
         """
         deadline = monotonic() + _recording_s(timeout_ms)
         choice = {"provider": provider, "model": model, "language": language}
-        if self._is_listening:
-            raise Conflict("Somebody else is listening to the microphone. Try again when they have finished.", code="MICROPHONE_BUSY")
-        self._is_listening = True
-        loading = asyncio.create_task(self._recognition.prepare(**choice))
-        try:
-            # Lets it look at the choice, so that a wrong one is refused here and now.
-            await asyncio.wait({loading}, timeout=0)
-            sound = await _record(loading, deadline, on_open)
-        except BaseException:
-            loading.cancel()
-            await asyncio.gather(loading, return_exceptions=True)
-            raise
-        finally:
-            self._is_listening = False
+        with self._alone():
+            loading = asyncio.create_task(self._recognition.prepare(**choice))
+            try:
+                # Lets it look at the choice, so that a wrong one is refused here and now.
+                await asyncio.wait({loading}, timeout=0)
+                sound = await _record(loading, deadline, on_open)
+            except BaseException:
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
+                raise
         await loading
         return await self._recognition.transcribe_pcm(sound, **choice)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the microphone. Raises Conflict (MICROPHONE_BUSY) at once when somebody else does, in whatever process."""
+        self._lock_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(exclusive(self._lock_path, 0))
+            except LockTimeoutError as error:
+                message = "Somebody else is listening to the microphone. Try again when they have finished."
+                raise Conflict(message, code="MICROPHONE_BUSY") from error
+            yield
 
 
 def _recording_s(timeout_ms: int | None) -> float:

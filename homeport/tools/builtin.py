@@ -3,6 +3,7 @@
 Only an agent's calls reach them: they work on behalf of somebody, in a workspace.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,14 @@ from homeport.tools.offers import OfferedTool
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """For whom and where an agent works: ``workspace`` is a slug, ``run_id`` the run that the call is part of."""
+    """For whom and where an agent works: ``workspace`` is a slug, ``run_id`` the run that the call is part of. ``wait_for`` is given what
+    is still being written of a call when it returns; without it, the call waits."""
 
     principal: Principal
     agent: str
     workspace: str
     run_id: UUID
+    wait_for: Callable[[asyncio.Task[None]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

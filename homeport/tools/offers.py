@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.mcp import McpSessions, McpTool
-from adapters.postgres import Database, notify
+from adapters.postgres import Database, Notifications, notify
 from homeport.errors import NotFound
 from homeport.tables import mcp_tools
 from homeport.tools.fingerprints import fingerprint
@@ -19,6 +19,8 @@ from homeport.tools.stored import TOOLS_CHANNEL, McpServer, StoredTools
 
 # A server that invents new names for ever must not fill the database: what it offers beyond this has to be approved.
 MAX_TRUSTED = 5000
+# What processes tell each other in front of a server's id: its tools are not what they were, or were approved.
+LOOK_AGAIN = "look again at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,36 @@ class OfferedTool:
 
 
 class Offers:
-    """Asks servers for their tools, starting those that do not run. What is seen of a tool for the first time is taken as approved."""
+    """Asks servers for their tools, starting those that do not run. What is seen of a tool for the first time is taken as approved.
 
-    def __init__(self, database: Database, stored: StoredTools, servers: McpServers, sessions: McpSessions) -> None:
+    Every process has sessions of its own, and keeps what a server offers for some minutes. Where one sees that a tool has changed, or has
+    it approved, the others look again before they use the server the next time.
+    """
+
+    def __init__(
+        self, database: Database, notifications: Notifications, stored: StoredTools, servers: McpServers, sessions: McpSessions
+    ) -> None:
         self._database = database
         self._stored = stored
         self._servers = servers
         self._sessions = sessions
         self._seen: dict[UUID, tuple[list[McpTool], dict[str, tuple[McpTool, str]]]] = {}
+        self._doubted: set[UUID] = set()
+        self._told: dict[UUID, dict[str, str]] = {}
+        notifications.subscribe(TOOLS_CHANNEL, self._hear)
+        notifications.on_gap(lambda: self._doubted.update(self._seen))
 
     async def of(self, server: McpServer, *, is_fresh: bool = False) -> dict[str, OfferedTool]:
-        """The tools of a server by name, in that order; ``is_fresh`` asks it anew. Raises what the sessions raise."""
+        """The tools of a server by name, in that order; ``is_fresh`` asks it, and the database, anew. Raises what the sessions raise."""
+        is_fresh = is_fresh or server.id in self._doubted
+        self._doubted.discard(server.id)
         found = await self._look(server, is_fresh=is_fresh)
-        approved = (await self._stored.get()).approved.get(server.id, {})
+        approved = (await (self._stored.get_anew() if is_fresh else self._stored.get())).approved.get(server.id, {})
         if new := {name: print_ for name, (_, print_) in found.items() if name not in approved}:
             approved = await self._trust(server, new, len(approved))
-        return {name: OfferedTool(tool, print_, approved.get(name) != print_) for name, (tool, print_) in found.items()}
+        offered = {name: OfferedTool(tool, print_, approved.get(name) != print_) for name, (tool, print_) in found.items()}
+        await self._tell_of_changes(server, {name: each.fingerprint for name, each in offered.items() if each.is_changed})
+        return offered
 
     async def approve(self, server: McpServer) -> dict[str, OfferedTool]:
         """Approve the tools of a server as it offers them now; returns them as they were before. Raises what the sessions raise."""
@@ -55,11 +71,24 @@ class Offers:
             async with self._database.transaction() as connection:
                 await connection.execute(delete(mcp_tools).where(mcp_tools.c.server_id == server.id))
                 await _insert(connection, server.id, {name: offered.fingerprint for name, offered in before.items()})
-                await notify(connection, TOOLS_CHANNEL, "approved")
+                await notify(connection, TOOLS_CHANNEL, f"{LOOK_AGAIN} {server.id}")
         except IntegrityError as error:
             raise _is_gone(server) from error
         self._stored.forget()
         return before
+
+    def _hear(self, payload: str) -> None:
+        if payload.startswith(LOOK_AGAIN):
+            self._doubted.add(UUID(payload.removeprefix(LOOK_AGAIN).strip()))
+
+    async def _tell_of_changes(self, server: McpServer, changed: dict[str, str]) -> None:
+        """Tell the other processes, once for the same changes: they answer by looking, not by telling it back for ever."""
+        if changed == self._told.get(server.id, {}):
+            return
+        self._told[server.id] = changed
+        if changed:
+            async with self._database.transaction() as connection:
+                await notify(connection, TOOLS_CHANNEL, f"{LOOK_AGAIN} {server.id}")
 
     async def _look(self, server: McpServer, *, is_fresh: bool) -> dict[str, tuple[McpTool, str]]:
         tools = await self._sessions.list_tools(self._servers.spec_of(server), is_fresh=is_fresh)

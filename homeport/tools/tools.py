@@ -61,7 +61,7 @@ class Tools:
         self._audit = Audit(events)
         self.servers = McpServers(database, secret_box, self._stored, sessions, self._audit, log_dir)
         self.rules = ToolRules(database, self._stored, self._audit)
-        self._offers = Offers(database, self._stored, self.servers, sessions)
+        self._offers = Offers(database, notifications, self._stored, self.servers, sessions)
         self._gate = Gate(identity)
         self._sessions = sessions
         self._arguments = Arguments()
@@ -223,8 +223,10 @@ class Tools:
         return server
 
     async def _find_offered(self, server: McpServer, tool: str) -> OfferedTool:
-        # A tool that is missing may be newer than the list that is kept.
-        offered = (await self._offers.of(server)).get(tool) or (await self._offers.of(server, is_fresh=True)).get(tool)
+        offered = (await self._offers.of(server)).get(tool)
+        if offered is None or offered.is_changed:
+            # One that is missing may be newer than the list that is kept; one that has changed may just have been approved elsewhere.
+            offered = (await self._offers.of(server, is_fresh=True)).get(tool)
         if offered is None:
             raise _no_tool(server.name, tool)
         return offered
@@ -235,7 +237,10 @@ class Tools:
         writing = asyncio.create_task(self._audit.note(EXECUTED, execution.principal, subject, **facts))
         self._notes.add(writing)
         writing.add_done_callback(self._notes.discard)
-        await asyncio.shield(writing)
+        if execution.context is not None and execution.context.wait_for is not None:
+            execution.context.wait_for(writing)
+        else:
+            await asyncio.shield(writing)
 
 
 def _no_tool(server: str, tool: str) -> NotFound:

@@ -1,5 +1,6 @@
 """Servers for the tests: one that most of them share, and what starts others. A failed test shows what its servers have logged."""
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tests.upstream_plugin import running_upstream as running_upstream
 from tests.upstream_plugin import upstream as upstream
 
 OPENAI_KEY = "sk-stand-in"
+# `make scale PROCESSES=2`: the server that most tests share is so many of them, behind nginx. Not HOMEPORT_…, which is for settings.
+PROCESSES = int(os.environ.get("ACCEPTANCE_PROCESSES", "1"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,10 +32,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(autouse=True)
 def no_settings_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK reads these; and its HTTP client would send even loopback requests through a proxy."""
-    for name in ("RTX_APP_ID", "RTX_APP_NAME", "RTX_API_KEY"):
+    """The SDK reads these; and its HTTP client would send even loopback requests through a proxy.
+
+    It makes a client for each call, and each client would read all certificates, which takes longer than most calls: nothing speaks TLS.
+    """
+    for name in ("RTX_APP_ID", "RTX_APP_NAME", "RTX_API_KEY", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("SSL_CERT_DIR", os.devnull)
 
 
 def provider_settings(upstream: RunningUpstream) -> dict[str, str]:
@@ -50,7 +57,10 @@ def shared_servers(running_upstream: RunningUpstream) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def server(shared_servers: Servers) -> Server:
     """The server that most tests share: embedded database, permission policy ``prompt``, the stand-in as its model provider."""
-    return shared_servers.start("shared", HOMEPORT_PERMISSION_WAIT_S="20")
+    settings = {"HOMEPORT_PERMISSION_WAIT_S": "20"}
+    return (
+        shared_servers.start("shared", **settings) if PROCESSES == 1 else shared_servers.start_behind_nginx("shared", PROCESSES, **settings)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,8 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 import psutil
+
+from tests.nginx import running_nginx
 
 # A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
 PROCESS_TIMEOUT_S = 90.0
@@ -75,6 +77,11 @@ class Server:
         return self.lines[0].rpartition(" ")[2]
 
     @property
+    def own_url(self) -> str:
+        """The base URL of the process itself, whatever stands before it."""
+        return f"http://localhost:{self.port}"
+
+    @property
     def first_key(self) -> str | None:
         """The API key that it printed, if it made one."""
         found = KEY.search("\n".join(self.lines))
@@ -121,6 +128,10 @@ class Server:
         self.process.kill()
         self.wait()
 
+    def processes(self) -> list[psutil.Process]:
+        """What was started: the process of ``homeport serve``, whose children are its workers and whatever else it has started."""
+        return [psutil.Process(self.process.pid)]
+
     def workers(self) -> list[psutil.Process]:
         """Its processes that serve, when there are several."""
         children = psutil.Process(self.process.pid).children()
@@ -136,25 +147,57 @@ class Server:
         return None
 
 
+@dataclass(eq=False)
+class Balanced(Server):
+    """The first of several servers on one data directory, behind an nginx that sends each request to the next of them.
+
+    ``url`` is where nginx listens; ``port`` stays that of the first, for what nginx would answer itself. All write one log.
+    """
+
+    others: list[Server] = field(default_factory=list)
+    nginx_port: int = 0
+
+    @property
+    def port(self) -> int:
+        """The port of the first server itself."""
+        return int(super().url.rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        """Where nginx listens."""
+        return f"http://localhost:{self.nginx_port}"
+
+    @property
+    def first_key(self) -> str | None:
+        """The API key that one of them has made, if one did."""
+        return super().first_key or next((each.first_key for each in self.others if each.first_key), None)
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes of all of them."""
+        return [process for each in (super(), *self.others) for process in each.processes()]
+
+
 class Servers:
     """Starts servers in a folder and, at the end, ends whatever of them is left. ``settings`` are those of all of them."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.started: list[Server] = []
+        self._balancers = ExitStack()
         self._settings = {
-            "HOMEPORT_VALIDATE_RESPONSES": "true",
             "HOMEPORT_LOG_FORMAT": "json",
             "HOMEPORT_OLLAMA_URL": "off",
             "PYTHONUNBUFFERED": "1",
         } | settings
 
-    def begin(self, data_dir: str, *arguments: str, **settings: str) -> Server:
-        """Start a server on the named data directory and a free port, and return at once."""
+    def begin(self, data_dir: str, *arguments: str, log_path: Path | None = None, **settings: str) -> Server:
+        """Start a server on the named data directory and a free port, and return at once. Several may write one log."""
         command = [sys.executable, "-m", "homeport", "serve", "--port", "0", *arguments]
         environment = os.environ | self._settings | {"HOMEPORT_DATA_DIR": str(self.folder / data_dir)} | settings
-        log_path = self.folder / f"{len(self.started)}.log"
-        with log_path.open("w", encoding="utf-8") as log:
+        if log_path is None:
+            log_path = self.folder / f"{len(self.started)}.log"
+            log_path.unlink(missing_ok=True)  # what others have left who used the folder before
+        with log_path.open("a", encoding="utf-8") as log:
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         server = Server(process, self.folder / data_dir, log_path, _lines_of(process))
         self.started.append(server)
@@ -166,10 +209,21 @@ class Servers:
         server.wait_until_ready()
         return server
 
+    def start_behind_nginx(self, data_dir: str, number: int, **settings: str) -> Balanced:
+        """Start ``number`` servers at once on one data directory, hence on one database, and nginx before them; return when all serve."""
+        first = self.begin(data_dir, **settings)
+        others = [self.begin(data_dir, log_path=first.log_path, **settings) for _ in range(number - 1)]
+        for each in (first, *others):
+            each.wait_until_ready()
+        ports = [each.port for each in (first, *others)]
+        nginx_port = self._balancers.enter_context(running_nginx(self.folder / f"{data_dir}-nginx", ports))
+        return Balanced(first.process, first.data_dir, first.log_path, first._output, first.lines, others, nginx_port)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._balancers.close()
         running = [server for server in self.started if server.process.poll() is None]
         for server in running:
             server.process.terminate()

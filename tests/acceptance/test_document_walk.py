@@ -236,15 +236,17 @@ def _routes(node: Any) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("path", DOCUMENT["paths"])
-def test_a_documented_path_answers_no_other_method(client: httpx.Client, path: str) -> None:
+def test_a_documented_path_answers_no_other_method(server: Server, path: str) -> None:
     documented = {method: operation for method, each, operation in OPERATIONS if each == path}
     surface = next(iter(documented.values()))["x-surface"]
-    for method in METHODS:
-        if method not in documented:
-            answer = client.request(method, path_of(path, next(iter(documented.values()))), headers={"x-api-key": "wrong"})
-            assert (answer.status_code, answer.headers["allow"]) == (405, ", ".join(sorted(documented)))
-            if method != "HEAD":
-                assert_error(answer, surface, 405, "METHOD_NOT_ALLOWED")
+    # Asked of the process itself: nginx refuses TRACE in its own words.
+    with httpx.Client(base_url=server.own_url, headers={"x-api-key": "wrong"}, timeout=TIMEOUT_S, trust_env=False) as client:
+        for method in METHODS:
+            if method not in documented:
+                answer = client.request(method, path_of(path, next(iter(documented.values()))))
+                assert (answer.status_code, answer.headers["allow"]) == (405, ", ".join(sorted(documented)))
+                if method != "HEAD":
+                    assert_error(answer, surface, 405, "METHOD_NOT_ALLOWED")
 
 
 @pytest.mark.parametrize(("path", "surface"), UNKNOWN_PATHS.items())

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from homeport.contract import load_contract
+from homeport.contract.modern import to_openapi_31
 from homeport.http.error_bodies import ERROR_BODIES
 from tests.acceptance.servers import TIMEOUT_S, Server
 
@@ -28,6 +29,16 @@ def test_json_and_yaml_are_the_same_document_and_it_is_the_one_that_is_enforced(
     assert published == set(enforced)
 
 
+def test_the_same_document_is_there_as_openapi_3_1(http: httpx.Client) -> None:
+    document, modern = http.get("/openapi.json").json(), http.get("/openapi-3.1.json").json()
+    assert modern == to_openapi_31(document)
+    assert modern["openapi"] == "3.1.0"
+
+
+def test_this_server_holds_its_answers_against_the_document(server: Server) -> None:
+    assert {process.environ()["HOMEPORT_VALIDATE_RESPONSES"] for process in server.processes()} == {"true"}
+
+
 def test_component_names_survive_and_how_credentials_are_checked_does_not(http: httpx.Client) -> None:
     text = http.get("/openapi.json").text
     assert '"Activity"' in text
@@ -35,7 +46,9 @@ def test_component_names_survive_and_how_credentials_are_checked_does_not(http: 
     assert "InfoFunc" not in text
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/openapi.yaml", "/openapi/local_apps.json", "/docs/assets/swagger-ui.css"])
+@pytest.mark.parametrize(
+    "path", ["/openapi.json", "/openapi-3.1.json", "/openapi.yaml", "/openapi/local_apps.json", "/docs/assets/swagger-ui.css"]
+)
 def test_a_document_that_has_not_changed_is_not_sent_again(http: httpx.Client, path: str) -> None:
     first = http.get(path)
     again = http.get(path, headers={"If-None-Match": f'"old", W/{first.headers["etag"]}'})

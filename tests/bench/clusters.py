@@ -26,6 +26,7 @@ SHARED = 0.3
 QUERIES = 1_000
 NEAREST = 10
 PARTS = 100
+SLICE = 50
 SEED = 1
 
 Matrix = NDArray[np.float32]
@@ -52,7 +53,7 @@ class Clusters:
         centres = draw(TOPICS)[random.integers(TOPICS, size=clusters)] + draw(clusters)
         strengths = NOISE * random.uniform(0.5, 1.5, (clusters, 1)).astype(np.float32)
         rows = random.integers(clusters, size=count + queries)
-        made = centres[rows] + strengths[rows] * draw(len(rows)) + SHARED * np.sqrt(2 + NOISE**2) * draw(1)
+        made = centres[rows] + strengths[rows] * draw(len(rows)) + SHARED * float(np.sqrt(2 + NOISE**2)) * draw(1)
         made = (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
         return cls(made[:count], made[count:])
 
@@ -61,11 +62,11 @@ class Clusters:
         found: list[list[int]] = _nearest(self.queries, self.vectors).tolist()
         return found
 
-    def find_nearest_in_parts(self) -> list[list[int]]:
-        """The same, for query j of only those in part ``j % PARTS``."""
+    def find_nearest_in_parts(self, parts: int = PARTS) -> list[list[int]]:
+        """The same, for query j of only those whose row leaves ``j % parts`` when divided by ``parts``."""
         rows = np.empty((len(self.queries), NEAREST), int)
-        for part in range(PARTS):
-            rows[part::PARTS] = _nearest(self.queries[part::PARTS], self.vectors[part::PARTS]) * PARTS + part
+        for part in range(parts):
+            rows[part::parts] = _nearest(self.queries[part::parts], self.vectors[part::parts]) * parts + part
         found: list[list[int]] = rows.tolist()
         return found
 
@@ -77,7 +78,9 @@ class Clusters:
 
 
 def _nearest(queries: Matrix, vectors: Matrix) -> NDArray[np.int64]:
-    return np.argpartition(-(queries @ vectors.T), NEAREST, axis=1)[:, :NEAREST]
+    # A slice of the queries at a time: all similarities to a million vectors would take 4 GB.
+    slices = [queries[start : start + SLICE] for start in range(0, max(len(queries), 1), SLICE)]
+    return np.concatenate([np.argpartition(-(each @ vectors.T), NEAREST, axis=1)[:, :NEAREST] for each in slices])
 
 
 def id_of(row: int) -> str:

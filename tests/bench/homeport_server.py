@@ -45,14 +45,18 @@ class Homeport:
 
 
 @contextmanager
-def running_homeport(folder: Path, name: str = "homeport", *, core: int | None = SERVER_CORE) -> Iterator[Homeport]:
-    """Homeport, for as long as the block runs. Rows of the same run share the data directory of the same name."""
+def running_homeport(
+    folder: Path, name: str = "homeport", *, core: int | None = SERVER_CORE, is_another: bool = False
+) -> Iterator[Homeport]:
+    """Homeport, for as long as the block runs. Rows of the same run share the data directory of the same name. ``is_another``: a server
+    runs on it already."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     data_dir = folder / name
     command = uvicorn_command("tests.bench.peers.homeport_peer:create", port, is_factory=True)
-    with running(command, f"{base}/health", folder / f"{name}.log", _environment(data_dir), core=core) as pid:
-        register_app(data_dir)
+    with running(command, f"{base}/health", folder / f"{name}-{port}.log", _environment(data_dir), core=core) as pid:
+        if not is_another:
+            register_app(data_dir)
         yield Homeport(base, pid, data_dir)
 
 

@@ -1,5 +1,6 @@
 """The environment of the peers that Homeport does not use itself: ``.venv-bench``, installed at first use from its own lock file."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -25,7 +26,14 @@ QUIET = {
 
 def peer_program(name: str) -> str:
     """A program of the environment, such as ``python``. Raises RuntimeError with what pip said when it cannot be installed."""
-    wanted = hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+    with LOCK_FILE.open("rb") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)  # of two that start at the same time one installs
+        _install(hashlib.sha256(lock_file.read()).hexdigest())
+    return str(FOLDER / "bin" / name)
+
+
+def _install(wanted: str) -> None:
+    """Make the environment unless it is the one that was made from the lock file with this sum."""
     stamp = FOLDER / "installed"
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
         print(f"installing the peers into {FOLDER.name} (once; some minutes and 1.5 GB) …", file=sys.stderr, flush=True)
@@ -33,7 +41,6 @@ def peer_program(name: str) -> str:
         _run(sys.executable, "-m", "venv", str(FOLDER))
         _run(str(FOLDER / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(LOCK_FILE))
         stamp.write_text(wanted, encoding="utf-8")
-    return str(FOLDER / "bin" / name)
 
 
 def _run(*command: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bench.cores import SERVER_CORE, pin
 
-START_LIMIT_S = 60
+START_LIMIT_S = 180
 
 
 def free_port() -> int:

@@ -1,11 +1,8 @@
 """What a row gives: lines of one table, and how much effort to spend on them."""
 
-import os
-import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +65,9 @@ def seconds(row: str, what: str, values: Sequence[float], target: float) -> Line
 
 
 def write_table(lines: Sequence[Line]) -> str:
-    """The lines as a table in Markdown, below the date and the machine."""
-    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    machine = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {system}"
+    """The lines as a table in Markdown."""
     rows = [f"| {line.row} | {line.what} | {line.value} | {line.target} | {_met(line)} |" for line in lines]
-    return "\n".join([machine, "", "| row | what | measured | target | met |", "|---|---|---|---|---|", *rows])
+    return "\n".join(["| row | what | measured | target | met |", "|---|---|---|---|---|", *rows])
 
 
 def _met(line: Line) -> str:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from adapters.postgres.account import server_account
@@ -45,10 +46,14 @@ def _debian_servers() -> list[Path]:
 
 
 class ExternalServer:
-    """A cluster in ``folder`` on a loopback port of its own, which may be stopped and started. ``url`` is that of a database in it."""
+    """A cluster in ``folder`` on a loopback port of its own, which may be stopped and started. ``url`` is that of a database in it.
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    ``environment`` is what the server gets besides.
+    """
+
+    def __init__(self, root: Path, folder: Path, **environment: str) -> None:
         self._folder = folder
+        self._environment = environment
         account = server_account(folder)
         self._root = make_reachable(root, account)
         password_file = folder / "password"
@@ -77,7 +82,8 @@ class ExternalServer:
         arguments = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             command: list[str | Path] = [self._root / "bin" / "postgres", "-D", self._folder / "data", *arguments]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._run_as)
+            run_as = {**self._run_as, "env": self._run_as["env"] | self._environment}
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, **run_as)
         give_up_at = time.monotonic() + 30
         while time.monotonic() < give_up_at and self._process.poll() is None:
             with suppress(psycopg.OperationalError), psycopg.connect(self.url):
@@ -85,17 +91,20 @@ class ExternalServer:
             time.sleep(0.02)
         raise AssertionError(f"the external PostgreSQL does not answer at {self.url}")
 
-    def stop(self) -> None:
-        """End the server, and every connection with it."""
-        self._process.send_signal(signal.SIGINT)
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End the server with a signal, and every connection with it; return when nothing of it is left."""
+        children = psutil.Process(self._process.pid).children()
+        self._process.send_signal(number)
         self._process.wait(30)
+        _, left = psutil.wait_procs(children, 30)
+        assert not left, "processes of the external PostgreSQL do not end"
 
 
 @contextmanager
-def run_external(root: Path) -> Iterator[ExternalServer]:
-    """Run a cluster of the PostgreSQL in ``root`` while the block lasts."""
+def run_external(root: Path, **environment: str) -> Iterator[ExternalServer]:
+    """Run a cluster of the PostgreSQL in ``root``, with this in its environment, while the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="homeport-external-"))
-    server = ExternalServer(root, folder)
+    server = ExternalServer(root, folder, **environment)
     try:
         yield server
     finally:

@@ -82,8 +82,8 @@ async def open_parts(url: str, data_dir: Path, *, recheck_s: float = 5.0, **sett
 
 
 async def eventually(read: Callable[[], Awaitable[Value]], is_it: Callable[[Value], bool] = bool) -> Value:
-    """Read until the value is as wanted; fail after 5 seconds."""
-    with anyio.fail_after(5):
+    """Read until the value is as wanted; fail after 20 seconds, which even a busy machine does not need."""
+    with anyio.fail_after(20):
         while not is_it(value := await read()):  # noqa: ASYNC110 - what is waited for happens in the database
             await anyio.sleep(0.01)
     return value

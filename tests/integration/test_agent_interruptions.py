@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from sqlalchemy import text
 
 from contract.upstream import RunningUpstream
 from homeport.agents import Answer, Session
@@ -54,6 +55,16 @@ class Two:
 
         await eventually(count)
 
+    async def times_asked(self) -> int:
+        """How often the model was asked so far."""
+        state = self.upstream.state
+        return state.open + state.finished + state.cancelled
+
+    async def written_of(self, run_id: UUID) -> list[str]:
+        """The roles of the messages of a run, in order."""
+        rows = await self.second.parts.run_sql("SELECT role FROM agent_messages WHERE run_id = :run ORDER BY id", run=run_id)
+        return [role for (role,) in rows]
+
     async def state(self, session: Session) -> tuple[str, str | None]:
         """How the newest run stands."""
         run = await self.second.last_run(session)
@@ -83,7 +94,7 @@ async def two(database_url: str, tmp_path: Path, upstream: RunningUpstream) -> A
 
 
 async def failure_of(work: Awaitable[Any]) -> AppError:
-    with anyio.fail_after(5), pytest.raises(AppError) as caught:
+    with anyio.fail_after(20), pytest.raises(AppError) as caught:
         await work
     return caught.value
 
@@ -233,6 +244,35 @@ async def test_a_stopped_attempt_leaves_its_run_to_the_next_one(two: Two, begin_
     [run] = (await two.second.runs.list(session_id=str(session.id))).items
     assert (run.state, run.id, run.turns) == ("completed", answer.run_id, 2)
     assert [role for role, _ in await two.second.said(session)] == ["user", "assistant", "tool", "assistant"]
+
+
+async def test_the_model_is_asked_while_the_result_of_a_tool_is_written_and_a_stop_waits_for_it(two: Two, begin_task: Begin) -> None:
+    app, session, task_id, attempt = await begin_task({"call": [call("slow", seconds=1)]}, {"wait": 0.3, "say": "{results}"})
+    run_id = await two.has_told(session, "agent.tool.started")
+    async with two.second.parts.database.transaction() as connection:
+        await connection.execute(text("LOCK TABLE agent_messages IN EXCLUSIVE MODE"))
+        await eventually(two.times_asked, lambda found: found == 2)
+        assert await two.written_of(run_id) == ["user", "assistant"]
+        attempt.cancel()
+        await asyncio.wait([attempt], timeout=0.2)
+        assert not attempt.done()
+    await asyncio.wait([attempt])
+    assert await two.written_of(run_id) == ["user", "assistant", "tool"]
+    answer = await two.second.runs.carry_out(app, session.id, "x", task_id=task_id)
+    assert answer.text not in ("", NO_RESULT)
+    assert [each["outcome"] for each in await two.second.tool_parts.executed()] == ["ok"]
+
+
+async def test_a_run_whose_result_could_not_be_written_says_so_before_its_answer(two: Two) -> None:
+    app = await two.first.app()
+    session = await two.first.session(app, await two.first.agent())
+    asking = asyncio.create_task(two.first.answer(app, session, {"call": [call("slow", seconds=0.5)]}, {"say": "Never told."}))
+    run_id = await two.has_told(session, "agent.tool.started")
+    # Nobody tells the first process.
+    await two.first.parts.run_sql("UPDATE agent_runs SET state = 'failed', error_code = 'INTERRUPTED', finished_at = now()")
+    assert (await failure_of(asking)).code == "INTERRUPTED"
+    assert await two.written_of(run_id) == ["user", "assistant"]
+    assert [each["outcome"] for each in await two.second.tool_parts.executed()] == ["ok"]
 
 
 async def test_a_server_that_stops_leaves_the_runs_of_tasks_to_others(two: Two, begin_task: Begin) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from contract.upstream import RunningUpstream
 from homeport.agents import Answer
+from homeport.agents.asking import ANSWER_SHARE
+from homeport.agents.context import DEFAULT_WINDOW, LEFT_OUT, estimate
 from homeport.errors import AppError, Conflict, NotFound
 from tests.integration.agent_parts import AgentParts, open_agents, script
 from tests.integration.parts import eventually, key_principal
@@ -175,3 +177,16 @@ async def test_a_long_history_is_read_as_far_as_the_model_can_be_shown_it(parts:
     asked = [message["content"] for message in upstream.state.last_request["messages"]]
     assert len(asked) == 259
     assert (asked[0], asked[-1]) == ("Message 0", "Message 129")
+    # Far more than fits: the newest of it, without a gap, and as much as there is room for.
+    statement = """
+        INSERT INTO agent_messages (session_id, run_id, role, content)
+        SELECT session_id, id, role, json_build_object('role', role, 'content', 'Note ' || number)
+        FROM (SELECT session_id, id FROM agent_runs WHERE session_id = :session LIMIT 1) AS run, generate_series(0, 1999) AS number,
+        LATERAL (SELECT CASE WHEN number % 2 = 0 THEN 'user' ELSE 'assistant' END) AS spoken (role)
+    """
+    await parts.parts.run_sql(statement, session=session.id)
+    await parts.runs.answer(app, str(session.id), "The last")
+    told, *notes, last = upstream.state.last_request["messages"]
+    assert (told["content"], last["content"]) == (LEFT_OUT, "The last")
+    assert [each["content"] for each in notes] == [f"Note {number}" for number in range(2000 - len(notes), 2000)]
+    assert 0.95 < estimate(upstream.state.last_request["messages"]) / (DEFAULT_WINDOW * (1 - ANSWER_SHARE)) <= 1

@@ -36,8 +36,8 @@ async def recognition(tmp_path: Path) -> AsyncIterator[Recognition]:
 
 
 @pytest.fixture
-def listening(recognition: Recognition) -> Listening:
-    return Listening(recognition)
+def listening(recognition: Recognition, tmp_path: Path) -> Listening:
+    return Listening(recognition, tmp_path)
 
 
 async def recorders(microphone: VirtualMicrophone, wanted: int) -> None:
@@ -92,12 +92,15 @@ async def test_who_goes_on_speaking_is_cut_off_when_the_time_is_over(microphone:
     assert heard.duration_s <= 3
 
 
-async def test_one_listens_at_a_time_and_who_leaves_makes_room_at_once(microphone: VirtualMicrophone, listening: Listening) -> None:
+async def test_one_listens_at_a_time_and_who_leaves_makes_room_at_once(
+    microphone: VirtualMicrophone, listening: Listening, recognition: Recognition, tmp_path: Path
+) -> None:
     first = asyncio.create_task(listening.listen(timeout_ms=60_000))
     await recorders(microphone, 1)
-    with pytest.raises(Conflict) as refused:
-        await listening.listen()
-    assert refused.value.code == "MICROPHONE_BUSY"
+    for same in (listening, Listening(recognition, tmp_path)):  # the other is what another process on the same data has
+        with pytest.raises(Conflict) as refused:
+            await same.listen()
+        assert refused.value.code == "MICROPHONE_BUSY"
     assert microphone.recorders() == 1
 
     first.cancel()

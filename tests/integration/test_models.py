@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from adapters.postgres import Database
+from adapters.postgres import Database, Notifications
 from contract.upstream import BEHAVIOURS, RunningUpstream, serve_in_thread
 from homeport.errors import AppError, Conflict, InvalidRequest, NotFound, Unavailable
-from homeport.models import Delta, Models, Provider, Target
+from homeport.models import Delta, Models, Provider, Target, stored_providers
 from homeport.secrets import SecretBox
 from homeport.settings import Settings
 from tests.integration.parts import eventually
@@ -329,3 +329,25 @@ async def test_a_test_of_a_provider_behind_litellm_chats(models: Models, upstrea
     assert (await models.test_provider("good")).message == "'good' works: echo answered."
     assert (await models.test_provider("bad")).works is False
     assert "not configured" in (await models.test_provider("nobody")).message
+
+
+async def test_what_one_process_changes_the_others_know_without_reading_again(
+    database: Database, database_url: str, tmp_path: Path, upstream: RunningUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_providers, "REREAD_S", 3600.0)
+    async with (
+        Notifications(database_url) as notifications,
+        open_models(database, tmp_path) as here,
+        open_models(database, tmp_path) as there,
+    ):
+        there.follow(notifications)
+        await notifications.settle()
+
+        async def known() -> list[str]:
+            return [each.name for each in await there.providers()]
+
+        assert await known() == []
+        await here.add_provider("mine", base_url=upstream.base_url)
+        assert await eventually(known) == ["mine"]
+        await here.remove_provider("mine")
+        await eventually(known, lambda names: names == [])

@@ -1,6 +1,8 @@
 """What only the direct transport can show: its own HTTP, its own reading of streams, and what it learns from refusals."""
 
 import asyncio
+import os
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -300,3 +302,18 @@ async def test_content_in_blocks_and_a_refusal_are_text(transport: OpenAIProtoco
 
         async with raw_server(talk) as url:
             assert (await transport.chat(at(url), ask())).content == text
+
+
+async def test_a_server_without_file_descriptors_says_so_instead_of_blaming_the_provider(
+    transport: OpenAIProtocol, upstream: RunningUpstream
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(Unavailable, match="as many files and connections open as the system lets it"):
+            await transport.chat(at(upstream.base_url), ask("echo"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (await transport.chat(at(upstream.base_url), ask("echo"))).content == "You said: hi"

@@ -406,7 +406,7 @@ async def test_an_error_in_the_stream_is_raised_out_of_it(watched: Speaking, esp
 
 
 async def test_the_list_of_providers_is_as_clients_read_it(speaking: Speaking) -> None:
-    answer = await tts.list_providers(home_of(speaking))
+    answer = await tts.list_voices(home_of(speaking))
     assert (answer["success"], answer["default"]) == (True, "espeak")
     by_id = {each["id"]: each for each in answer["providers"]}
     espeak = by_id["espeak"]

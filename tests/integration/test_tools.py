@@ -254,6 +254,30 @@ async def test_a_server_whose_secrets_cannot_be_read_says_so(database_url: str, 
         assert (await two.tools.execute(None, "time", "echo", {"text": "x"})).content
 
 
+async def test_a_tool_that_one_process_has_seen_changed_is_refused_by_the_others_until_it_is_approved(
+    database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "tools.json"
+    async with open_tools(database_url, tmp_path / "one") as one, open_tools(database_url, tmp_path / "two") as two:
+        app = await one.parts.app()
+        await one.add("time", str(file))
+        for each in (one, two):
+            assert (await each.tools.execute(app, "time", "echo", {"text": "x"})).content
+        file.write_text(json.dumps([{"name": "echo", "description": "Changed", "inputSchema": {"type": "object"}}]), encoding="utf-8")
+        assert "Changed" in (await one.tools.test("time")).message
+
+        async def refusal() -> str | None:
+            try:
+                await two.tools.execute(app, "time", "echo", {"text": "x"})
+            except Forbidden as error:
+                return error.code
+            return None
+
+        assert await eventually(refusal) == "TOOL_CHANGED"
+        assert await one.tools.approve("time")
+        assert await refusal() is None, "before it refuses, it looks whether the tool was approved a moment ago"
+
+
 async def test_processes_see_at_once_what_another_one_has_changed(database_url: str, tmp_path: Path) -> None:
     async with open_tools(database_url, tmp_path / "one") as one, open_tools(database_url, tmp_path / "two") as two:
         app = await one.parts.app()

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import anyio
 import pytest
 
-from adapters.pgvector import EmbeddingOf, IndexKeeper, VectorBatch, VectorStore, forget_namespaces
+from adapters.pgvector import EmbeddingOf, IndexKeeper, VectorBatch, VectorStore, forget_namespaces, indexes
 from adapters.postgres import Database
 from homeport.errors import Conflict, InvalidRequest
 from tests.integration.parts import eventually
@@ -252,6 +252,26 @@ async def test_a_build_that_was_interrupted_is_done_again(store: VectorStore, da
     async with keeping_indexes(store, 500):
         await eventually(lambda: is_indexed(store))
     assert len(await ids_of(store, random_records(1)[0]["vector"], 5)) == 5
+
+
+async def test_an_index_is_built_where_there_is_too_little_shared_memory_for_several_processes(
+    store: VectorStore, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def more_than_there_is(*_: object) -> int:
+        return 1024 * 1024  # a terabyte
+
+    monkeypatch.setattr(indexes, "find_build_memory_mb", more_than_there_is)
+    await store.upsert(OWNER, NOTES, batch(*random_records(600)))
+    async with database.autocommit() as connection:
+        kind = await (await connection.execute("SHOW dynamic_shared_memory_type")).fetchone()
+        if kind != ("posix",):
+            pytest.skip("shared memory is files on the disk here, and a terabyte of them would fill it")
+        [statements] = await store.large_namespaces(0)
+        await connection.execute(f"ALTER TABLE {statements.table} SET (parallel_workers = 2)")
+        assert await indexes.build_if_large(connection, statements, 500)
+        left = await (await connection.execute("SHOW max_parallel_maintenance_workers")).fetchone()
+        assert left == ("2",)
+    assert await is_indexed(store)
 
 
 async def test_a_namespace_is_deleted_while_its_index_is_built(store: VectorStore) -> None:

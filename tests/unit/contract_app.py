@@ -116,7 +116,7 @@ def build(
         contract = load_contract(folder, surfaces=ERROR_BODIES, strict_surfaces=PROBLEM_SURFACES)
         edges = [
             Access,
-            partial(Errors, contract=contract),
+            partial(Errors, contract=contract, is_checked=is_checked),
             partial(Guard, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins),
             partial(BodyLimit, max_bytes=max_bytes),
         ]

@@ -10,8 +10,9 @@ import pytest
 
 from adapters.pgvector.index_keeper import INDEXED_ROWS
 from tests.bench.clusters import NEAREST, PARTS, Clusters, id_of, recall
-from tests.bench.rows import ROWS
-from tests.bench.table import QUICK, Effort, Line, Measured, added_ms, ratio, write_table
+from tests.bench.report import Run, missing_targets, peers, select_rows, subject
+from tests.bench.rows import DESIGNED, ROWS
+from tests.bench.table import QUICK, Effort, Line, Measured, added_ms, ratio, seconds, write_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +47,49 @@ def test_a_missed_target_is_said_and_a_line_without_one_is_neither_met_nor_misse
     table = write_table([missed, Line("row", "beside it", "1")]).splitlines()
     assert table[-2].endswith("| ≥ 0.6 x | **no** |")
     assert table[-1].endswith("| 1 |  |  |")
+
+
+def test_what_the_design_asks_for_is_a_row_and_is_shown_as_lines_show_it() -> None:
+    assert DESIGNED.keys() <= ROWS.keys()
+    one = Measured.of([1.0])
+    formed = [ratio("row", "what", one, one, 2.0), added_ms("row", "what", one, one, 1.5), seconds("row", "what", [1.0], 6.0)]
+    assert [line.target for line in formed] == ["≥ 2 x", "≤ 1.5 ms", "≤ 6 s"]
+    assert missing_targets(formed, ("≤ 6 s", "≥ 2 x")) == []
+    assert missing_targets(formed, ("≥ 20 x", "≤ 6 s")) == ["≥ 20 x"]
+
+
+def test_a_row_is_named_alone_or_with_those_that_begin_with_it() -> None:
+    assert select_rows(ROWS, "chat") == ["chat"]
+    assert select_rows(ROWS, "vectors") == ["vectors-upsert", "vectors-query", "vectors-filter"]
+    assert select_rows(ROWS, None) == [*ROWS]
+    assert select_rows(ROWS, "vect") == []
+
+
+def test_an_interrupted_run_goes_on_with_what_it_has_measured_of_the_same_code(tmp_path: Path) -> None:
+    file, page = tmp_path / "bench.json", tmp_path / "bench.md"
+    met, missed = Line("ping", "GET", "3.00 x", "≥ 2 x"), Line("chat", "p50", "2.00 ms", "≤ 1.5 ms", is_met=False)
+    run = Run.resume(Effort(), file)
+    assert run.lines == {}
+    run.add("ping", [met], 1.5, file)
+    again = Run.resume(Effort(), file)
+    assert (again.lines, again.minutes) == ({"ping": [met]}, {"ping": 1.5})
+    # What was measured otherwise, or of other code, does not belong to it.
+    assert Run.resume(QUICK, file).lines == {}
+    file.write_text(file.read_text(encoding="utf-8").replace(subject(), "another"), encoding="utf-8")
+    assert Run.resume(Effort(), file).lines == {}
+    again.add("chat", [missed, Line("chat", "beside it", "5 ms")], 2.0, file)
+    text = again.publish(page, file)
+    assert not file.exists()
+    assert page.read_text(encoding="utf-8") == text
+    assert "1 of 2 are met" in text
+    assert subject().partition(" ")[0] in text
+    assert "| chat | p50 | 2.00 ms | ≤ 1.5 ms | **no** |" in text.splitlines()
+
+
+def test_the_page_names_the_release_of_every_peer() -> None:
+    wanted = {"fastapi", "starlette", "litellm", "chromadb", "lancedb", "procrastinate", "psycopg", "mcp"}
+    assert peers().keys() == wanted
+    assert all(number[0].isdigit() for number in peers().values())
 
 
 def test_a_quick_run_is_shorter_and_still_has_an_index_to_search() -> None:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from homeport.contract import ContractError, load_contract
-from homeport.errors import InvalidRequest
+from homeport.errors import Forbidden, InvalidRequest
 from homeport.http.error_bodies import ERROR_BODIES
 from homeport.replies import EventStream
 from tests.unit.contract_app import OK, KnownCallers, build, client, handlers, operation, write_contract
@@ -442,3 +442,35 @@ async def test_an_event_that_the_contract_does_not_allow_ends_the_stream_when_an
         text = (await http.get("/s")).text
     assert text.startswith('data: {"text": "a"}\n\ndata: [DONE]\n\nevent: error\n')
     assert "never sent" not in text
+
+
+async def test_an_error_that_its_operation_does_not_declare_is_caught_when_answers_are_checked(tmp_path: Path) -> None:
+    async def refuse() -> dict[str, Any]:
+        raise Forbidden("Not today.")
+
+    declared = OK | {"403": {"description": "no", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    for responses, status in ((OK, 500), (declared, 403)):
+        app = build(tmp_path, {"/a": {"get": operation("refuse", responses=responses)}}, {"refuse": refuse}, is_checked=True)
+        async with client(app) as http:
+            response = await http.get("/a")
+        assert response.status_code == status
+    app = build(tmp_path, {"/a": {"get": operation("refuse", responses=OK)}}, {"refuse": refuse})
+    async with client(app) as http:
+        assert (await http.get("/a")).status_code == 403
+
+
+async def test_an_error_in_a_stream_that_the_contract_does_not_allow_cuts_it_when_answers_are_checked(tmp_path: Path) -> None:
+    async def frames() -> AsyncIterator[bytes]:
+        yield b"data: [DONE]\n\n"
+        raise Forbidden("Not today.")
+
+    async def stream() -> EventStream:
+        return EventStream(frames())
+
+    responses = {"200": {"description": "ok", "content": {"text/event-stream": {"schema": {"type": "object"}}}}}
+    streaming = operation("stream", responses=responses, **{"x-stream-event": {"type": "string"}})
+    async with client(build(tmp_path, {"/s": {"get": streaming}}, {"stream": stream}, is_checked=True)) as http:
+        with pytest.raises(RuntimeError, match="failed after the answer had begun"):
+            await http.get("/s")
+    async with client(build(tmp_path, {"/s": {"get": streaming}}, {"stream": stream})) as http:
+        assert "event: error\n" in (await http.get("/s")).text

@@ -1,7 +1,6 @@
 """The parts of MCP sessions that need no server: lines, limits, the log, words from outside, and what importing costs."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from contextlib import suppress
@@ -138,15 +137,6 @@ def test_a_limit_ends_without_a_sign_of_life_is_renewed_by_one_and_has_an_end() 
     assert asyncio.run(_live(0.05, 0, 0)) >= 0.05
     assert asyncio.run(_live(0.1, 4, 0.05)) >= 0.3
     assert asyncio.run(_live(0.05, 1000, 0.01)) >= 0.5
-
-
-def test_the_servers_of_node_are_locked_by_hash_and_name_no_registry() -> None:
-    folder = ROOT / "tests/mcp_servers"
-    declared = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
-    assert packages.pop("")["dependencies"] == declared
-    assert {name: packages[f"node_modules/{name}"]["version"] for name in declared} == declared
-    assert all(package["integrity"].startswith("sha512-") and "resolved" not in package for package in packages.values())
 
 
 def test_importing_the_sessions_does_not_load_the_library() -> None:

@@ -1,9 +1,12 @@
 """The local app contract without a database: names of events, attempts, signatures, the states of a task, capabilities."""
 
+import hmac
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from itertools import product
 from typing import Any, get_args
 
+import orjson
 import pytest
 from realtimex_sdk import contract as sdk  # type: ignore[import-untyped]
 
@@ -113,6 +116,23 @@ def test_what_the_client_of_typescript_has_signed_is_recognised() -> None:
     parts = signed(data={"result": {"z": "Zürich", "a": [1, 2.5]}})
     assert parts.is_signed_by(SECRET, OF_TYPESCRIPT)
     assert parts.sign(SECRET) != OF_TYPESCRIPT
+
+
+# Written by Node's JSON.stringify.
+OF_JAVASCRIPT = (
+    '{"n":[0.00001,0.00001234,0.000001,-0.000001,9.9e-7,-5e-324,0.1,10000000000000000,12345678901234567000,123456789012345680000,'
+    "-999999999999999900000,1e+21,-1.5e+21,1.7976931348623157e+308]}",
+    '{"1e20":"1e-5 \\"1e-5\\" \\\\","a":1e+22,"é":"1e20"}',
+)
+
+
+@pytest.mark.parametrize("text", OF_JAVASCRIPT)
+def test_numbers_are_signed_as_javascript_writes_them(text: str) -> None:
+    parts = signed(data=orjson.loads(text))
+    message = ".".join((parts.event_id, parts.event, parts.task_id, parts.attempt_id, parts.timestamp, sha256(text.encode()).hexdigest()))
+    signature = f"sha256={hmac.new(SECRET.encode(), message.encode(), sha256).hexdigest()}"
+    assert parts.is_signed_by(SECRET, signature)
+    assert parts.sign(SECRET) != signature
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,16 @@ from homeport.errors import AppError
 from homeport.http.connexion_app import ClientLeft
 from homeport.http.error_bodies import DEFAULT_SURFACE
 from homeport.http.exchange import Exchange, exchange_of
-from homeport.http.rendering import send_error, stopping, tell
+from homeport.http.rendering import check_error, send_error, stopping, tell
 
 
 class Errors:
-    """The one place where exceptions become answers."""
+    """The one place where exceptions become answers. With ``is_checked`` an error that its operation does not declare becomes another."""
 
-    def __init__(self, app: Any, *, contract: Contract) -> None:
+    def __init__(self, app: Any, *, contract: Contract, is_checked: bool) -> None:
         self.app = app
         self.contract = contract
+        self.is_checked = is_checked
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -40,6 +41,8 @@ class Errors:
         if exchange.status:
             # The answer has begun: cutting it short is all that is left, and tells the client that it is not whole.
             raise RuntimeError("failed after the answer had begun") from error
+        if self.is_checked and exchange.operation is not None:
+            error = check_error(error, exchange.operation, exchange.request_id)
         await send_error(error, self._surface(exchange, scope), exchange.request_id, send)
 
     def _surface(self, exchange: Exchange, scope: Any) -> str:

@@ -22,7 +22,7 @@ from pgvector.psycopg import register_vector
 from psycopg.types.json import Jsonb
 
 from adapters.pgvector import VectorBatch, VectorStore
-from adapters.pgvector.statements import HNSW_SUFFIX, METADATA_SUFFIX
+from adapters.pgvector.statements import HNSW_SUFFIX, METADATA_SUFFIX, Statements, VectorTypes
 from adapters.postgres import BinaryParameter, Database, EmbeddedPostgres
 from adapters.postgres.binary import BinaryParameterDumper
 from adapters.postgres.database import VECTOR_SEARCH
@@ -54,15 +54,14 @@ class BareSql:
             store = VectorStore(database)
             vectors = np.load(file)
             for start in range(0, len(vectors), LOADED_AT_ONCE):
-                rows = enumerate(vectors[start : start + LOADED_AT_ONCE].tolist(), start)
-                records = [{"id": id_of(row), "vector": vector, "metadata": metadata_of(row)} for row, vector in rows]
-                await store.upsert(UUID(owner), workspace, VectorBatch.pack(records))
+                await store.upsert(UUID(owner), workspace, VectorBatch.pack(_records(vectors, start, LOADED_AT_ONCE)))
             return len(vectors)
         finally:
             await database.close()
 
     def copy(self, file: str, batch: int) -> dict[str, float]:
-        """Rows a second of a COPY for each ``batch`` rows, of the same into a table with a primary key, and of one COPY for all."""
+        """Rows a second of a COPY for each ``batch`` rows, of the same into a table with a primary key, of one COPY for all, from where a
+        server starts (JSON, lists of numbers), and by the adapter's own statement."""
         vectors = np.load(file)
         rows = [_copy_row(number, vector) for number, vector in enumerate(vectors)]
         batches = [HEADER + b"".join(rows[start : start + batch]) + TRAILER for start in range(0, len(rows), batch)]
@@ -71,7 +70,12 @@ class BareSql:
         with psycopg.connect(self._url, autocommit=True) as connection:
             _time_copies(connection, batches, "")  # so that the first that counts does not pay for being the first
             rates = {name: len(rows) / _time_copies(connection, copies, key) for name, (copies, key) in ways.items()}
-            return rates | {"from lists": len(rows) / _time_copies_from_lists(connection, vectors.tolist(), batch)}
+            times = {
+                "from json": _time_copies_from_json(connection, vectors, batch),
+                "from lists": _time_copies_from_lists(connection, vectors.tolist(), batch),
+                "statement": _time_upserts(connection, vectors, batch),
+            }
+            return rates | {way: len(rows) / seconds for way, seconds in times.items()}
 
     async def prepare(self, file: str) -> bool:
         """Make ready for ``query``: the statement of the only namespace. Gives whether its indexes are there, and its statistics."""
@@ -128,11 +132,54 @@ def _vector(vector: Any) -> bytes:
 
 
 def _copy_row(number: int, vector: Any) -> bytes:
-    """A row as binary COPY takes it: the number of fields, then each with its length."""
-    embedding = _vector(vector)
-    metadata = b"\x01" + orjson.dumps(metadata_of(number))
-    fields = (id_of(number).encode(), embedding, metadata)
+    """A row as binary COPY takes it."""
+    return _fields(id_of(number), _vector(vector), metadata_of(number))
+
+
+def _fields(id: str, vector: bytes, metadata: dict[str, Any]) -> bytes:
+    """The number of fields, then each with its length."""
+    fields = (id.encode(), vector, b"\x01" + orjson.dumps(metadata))
     return struct.pack(">h", len(fields)) + b"".join(struct.pack(">i", len(each)) + each for each in fields)
+
+
+def _time_copies_from_json(connection: Any, vectors: Any, batch: int) -> float:
+    """The least that a body in JSON takes: it is parsed by orjson, its numbers are packed by struct, its rows sent by COPY. Nothing is
+    checked, and no HTTP is spoken."""
+    bodies = [orjson.dumps(_records(vectors, start, batch)) for start in range(0, len(vectors), batch)]
+    pack = struct.Struct(f">{vectors.shape[1]}f").pack
+    head = struct.pack(">HH", vectors.shape[1], 0)
+    _make_table(connection, "")
+    cursor = connection.cursor()
+    started = time.perf_counter()
+    for body in bodies:
+        rows = [_fields(record["id"], head + pack(*record["vector"]), record["metadata"]) for record in orjson.loads(body)]
+        with cursor.copy(COPY) as copy:
+            copy.write(HEADER + b"".join(rows) + TRAILER)
+    return time.perf_counter() - started
+
+
+def _time_upserts(connection: Any, vectors: Any, batch: int) -> float:
+    """The statement of the adapter, which also finds what is there already, with values that were packed before."""
+    oid = connection.execute("SELECT 'vector'::regtype::oid::bigint").fetchone()[0]
+    connection.execute("DROP TABLE IF EXISTS bench_upsert_0")
+    types = VectorTypes("public", oid, oid)
+    statements = Statements("bench_upsert", 0, vectors.shape[1], types, is_half=False)
+    connection.execute(statements.create)
+    connection.adapters.register_dumper(BinaryParameter, BinaryParameterDumper)
+    batches = [VectorBatch.pack(_records(vectors, start, batch)).as_arrays(oid) for start in range(0, len(vectors), batch)]
+    values = [[BinaryParameter(array) for array in arrays] for arrays in batches]
+    started = time.perf_counter()
+    for each in values:
+        connection.execute(statements.upsert, each)
+    seconds = time.perf_counter() - started
+    connection.execute("DROP TABLE bench_upsert_0")
+    return seconds
+
+
+def _records(vectors: Any, start: int, batch: int) -> list[dict[str, Any]]:
+    """Rows as clients send them."""
+    rows = enumerate(vectors[start : start + batch].tolist(), start)
+    return [{"id": id_of(row), "vector": vector, "metadata": metadata_of(row)} for row, vector in rows]
 
 
 def _time_copies_from_lists(connection: Any, vectors: list[list[float]], batch: int) -> float:

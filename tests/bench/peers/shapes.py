@@ -7,6 +7,7 @@ APP_ID = "0193b5c6-0000-7000-8000-000000000001"
 PONG = {"success": True, "message": "pong", "mode": "production", "appId": APP_ID, "timestamp": "2024-01-15T10:00:00Z"}
 GENERATED = 250
 QUEUE_CONNECTIONS = 10
+LAST = "/bench/last/{number}"  # the path of the last operation where their number grows
 IDLE_S = 0.02  # between two jobs that each find the queue idle
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.growth import GROWTH_ROWS
 from tests.bench.rows.agents import measure_sessions, measure_tool_use, measure_turn
 from tests.bench.rows.chat import measure_chat, measure_chat_stream, measure_litellm_transport
 from tests.bench.rows.embeddings import measure_embedding
 from tests.bench.rows.http import measure_chat_validation, measure_last_operation, measure_ping, measure_upsert_validation
 from tests.bench.rows.queue import measure_queue
+from tests.bench.rows.scale import measure_scale_out
 from tests.bench.rows.speech import measure_at_once, measure_engines, measure_stream
 from tests.bench.rows.start import measure_memory, measure_start
 from tests.bench.rows.tools import measure_tool_boots, measure_tool_calls
@@ -37,4 +39,24 @@ ROWS: dict[str, Callable[[Path, Effort], list[Line]]] = {
     "agent-turn": measure_turn,
     "agent-tool": measure_tool_use,
     "agent-sessions": measure_sessions,
+    "scale-out": measure_scale_out,
+}
+
+# Those of growth take long and have a page of their own, docs/growth.md: they are measured when they are asked for.
+ALL_ROWS = ROWS | GROWTH_ROWS
+
+# What the design asks of rows (its table of speed and size), as their lines show it. A row whose lines do not show it has failed.
+DESIGNED: dict[str, tuple[str, ...]] = {
+    "ping": ("≥ 2 x", "≥ 0.4 x"),
+    "chat-validation": ("≥ 2 x",),
+    "upsert-validation": ("≥ 6 x",),
+    "vectors-upsert": ("≥ 0.5 x",),
+    "last-operation": ("≤ 1.05",),
+    "chat": ("≤ 1.5 ms", "≥ 20 x"),
+    "chat-stream": ("≤ 2 ms", "≥ 10 x"),
+    "chat-litellm": ("≤ 1 ms",),
+    "vectors-query": ("≥ 0.99", "≥ 0.6 x"),
+    "start": ("≤ 2 s", "≤ 6 s"),
+    "memory": ("≤ 150 MB",),
+    "mcp": ("≤ 2 ms",),
 }

@@ -62,6 +62,16 @@ class Bench:
         finally:
             connection.close()
 
+    def last_request(self) -> dict[str, Any]:
+        """What the model was asked last."""
+        connection = http.client.HTTPConnection(urlsplit(self.upstream).netloc, timeout=30)
+        try:
+            connection.request("GET", "/stand-in/state")
+            asked: dict[str, Any] = json.loads(connection.getresponse().read())["last_request"]
+            return asked
+        finally:
+            connection.close()
+
     def model(self, body: Mapping[str, Any], count: int) -> Calls:
         """The same calls of the model as an agent makes, without anything in between."""
         headers = {"Authorization": "Bearer unused", "Content-Type": "application/json"}
@@ -75,20 +85,23 @@ def measure_turn(folder: Path, effort: Effort) -> list[Line]:
         chat_url, chat = f"{bench.homeport.base}/sdk/llm/chat", json.dumps({**chat_body(), "model": "instant", "provider": PROVIDER})
         long_session = bench.begin("talker")
         bench.caller.make(bench.turns("talker", QUESTION, effort.calls, (long_session,)))
-        took: dict[str, list[float]] = {name: [] for name in ("turn", "long", "chat", "bare")}
+        shown = bench.last_request()
+        took: dict[str, list[float]] = {name: [] for name in ("turn", "long", "chat", "bare", "bare long")}
         for _ in range(effort.rounds):
             short = [bench.caller.make(bench.turns("talker", QUESTION)).p50_ms for _ in range(effort.calls // TURNS)]
             took["turn"].append(statistics.median(short))
             took["long"].append(bench.caller.make(bench.turns("talker", QUESTION, effort.calls, (long_session,))).p50_ms)
             took["chat"].append(bench.caller.make(Calls(chat_url, bench.homeport.headers, [chat], count=effort.calls)).p50_ms)
             took["bare"].append(bench.caller.make(bench.model(body, effort.calls)).p50_ms)
+            took["bare long"].append(bench.caller.make(bench.model(shown, effort.calls)).p50_ms)
     p50 = {name: Measured.of(values) for name, values in took.items()}
     what = f"p50 of a turn over bare aiohttp to the same model, sessions of {TURNS} turns"
     beside = f"; a chat without an agent {p50['chat'].median:.2f} ms"
-    added = p50["long"].median - p50["bare"].median
+    long, bare = p50["long"].median, p50["bare long"].median
+    value = f"{long - bare:.2f} ms ({long:.2f} against {bare:.2f} ms with the same {len(shown['messages'])} messages)"
     return [
         added_ms("agent-turn", what, p50["turn"], p50["bare"], ADDED_MS, beside),
-        Line("agent-turn", f"the same in one session of {effort.calls} turns and more", f"{added:.2f} ms"),
+        Line("agent-turn", f"the same in one session of {effort.calls} turns and more, the model's window full", value),
     ]
 
 

@@ -138,12 +138,12 @@ def _model_options() -> list[str]:
 
 
 @contextmanager
-def running_stand_in(folder: Path) -> Iterator[str]:
+def running_stand_in(folder: Path, *, core: int | None = LOAD_CORE) -> Iterator[str]:
     """The stand-in for a model server; gives its base URL."""
     port = free_port()
     base_url = f"http://127.0.0.1:{port}/v1"
     command = [sys.executable, "-m", "contract.upstream", "--port", str(port)]
-    with running(command, f"{base_url}/models", folder / "stand-in.log", core=LOAD_CORE):
+    with running(command, f"{base_url}/models", folder / "stand-in.log", core=core):
         yield base_url
 
 

@@ -31,6 +31,7 @@ from tests.bench.table import Effort, Line, Measured, ratio
 from tests.bench.workers import Worker, running_worker
 
 BATCH = 100
+AT_ONCE = 4
 WORKSPACE = "bench"
 NAME = "vectors"  # of a data directory with nothing but these
 READY_LIMIT_S = 900
@@ -41,7 +42,7 @@ UNLIMITED = 10_000_000
 def measure_upsert(folder: Path, effort: Effort) -> list[Line]:
     """Batches of 100 vectors of 384 numbers end to end, each new and committed, against a bare binary COPY of the same rows."""
     batches = effort.calls // 6
-    vectors = Clusters.make((batches + 1) * BATCH, 0).vectors
+    vectors = Clusters.make((batches + AT_ONCE) * BATCH, 0).vectors
     file = folder / "rows.npy"
     np.save(file, vectors[: batches * BATCH])
     parts = [_records(vectors, start) for start in range(0, len(vectors), BATCH)]
@@ -49,16 +50,20 @@ def measure_upsert(folder: Path, effort: Effort) -> list[Line]:
     # On all cores, as the COPY is: its client has one and PostgreSQL the other.
     with running_homeport(folder, core=None) as homeport, running_caller() as caller, _bare_sql(homeport.data_dir) as bare:
         for round_ in range(effort.rounds):
-            # The last batch comes before the clock runs, and makes the workspace; the others hold ids that are not there yet.
-            bodies = [f'{{"workspaceId": "upsert-{round_}", "vectors": {part}}}' for part in parts]
-            for path in ("/sdk/llm/vectors/upsert", "/bench/upsert"):
-                rates[path].append(caller.make(Calls(homeport.base + path, homeport.headers, bodies, count=batches)).rate * BATCH)
+            # The last ones come before the clock runs, and make the workspace; the others hold ids that are not there yet.
+            for path, clients in (("/sdk/llm/vectors/upsert", 1), ("/bench/upsert", 1), ("/sdk/llm/vectors/upsert", AT_ONCE)):
+                bodies = [f'{{"workspaceId": "upsert-{round_}-{clients}", "vectors": {part}}}' for part in parts]
+                calls = Calls(homeport.base + path, homeport.headers, bodies, clients, batches)
+                rates[path if clients == 1 else "at once over HTTP"].append(caller.make(calls).rate * BATCH)
             for name, rate in bare.ask({"ask": "copy", "file": str(file), "batch": BATCH}).items():
                 rates[name].append(rate)
     measured = {name: Measured.of(values) for name, values in rates.items()}
     what = f"upsert of {BATCH} x 384, new ids, over HTTP against a binary COPY for each {BATCH} rows into a table without index"
     beside = {
+        "from json": "the floor beside it: in one process, orjson parses the bodies and the same COPY takes the rows; no checks, no HTTP",
+        "at once over HTTP": f"beside it, from {AT_ONCE} clients at once",
         "/bench/upsert": "beside it, the same bodies up to the database",
+        "statement": f"beside it, the adapter's statement for each {BATCH} rows, values made before: it finds what is there already",
         "from lists": f"beside it, a COPY for each {BATCH} rows from lists of numbers, by pgvector's own package",
         "with key": f"beside it, a COPY for each {BATCH} rows into a table with a primary key",
         "at once": f"beside it, one COPY of all {batches * BATCH:,} rows",

@@ -1,0 +1,50 @@
+"""Servers to be harmed, and the row of the table that each test of a fault fills."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import no_settings_of_the_sdk as no_settings_of_the_sdk
+from tests.acceptance.conftest import provider_settings
+from tests.acceptance.conftest import pytest_runtest_makereport as pytest_runtest_makereport
+from tests.acceptance.conftest import servers as servers
+from tests.acceptance.servers import Admin, Server, Servers, memory_folder
+from tests.faults.table import PROPERTY, Row
+from tests.upstream_plugin import RunningUpstream
+from tests.upstream_plugin import running_upstream as running_upstream
+from tests.upstream_plugin import upstream as upstream
+
+
+@pytest.fixture
+def row(record_property: object, request: pytest.FixtureRequest) -> Row:
+    """What this test does, what was promised and what happened; goes into docs/faults.md."""
+    row = Row()
+    request.node.user_properties.append((PROPERTY, row.cells))
+    return row
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder for the data of this module's servers."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, running_upstream: RunningUpstream) -> Iterator[Server]:
+    """The server that the tests of a module harm one after the other, each without lasting damage; ends with status 0."""
+    with Servers(folder, **provider_settings(running_upstream)) as servers:
+        server = servers.start("shared")
+        yield server
+        assert server.stop() == 0
+        assert '"exception"' not in server.log, "a fault from outside is never told with a traceback"
+
+
+@pytest.fixture(scope="module")
+def admin(server: Server) -> Iterator[Admin]:
+    """Its administrator."""
+    assert server.first_key is not None
+    admin = Admin(server.url, server.first_key)
+    with admin.http:
+        yield admin

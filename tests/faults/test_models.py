@@ -1,0 +1,97 @@
+"""A model server that is down, breaks HTTP, or answers without end. What breaks only OpenAI's protocol is in the transports' own tests."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from tests.acceptance.conftest import provider_settings
+from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, Servers, eventually
+from tests.faults.bad_model import WAYS, BadModel, run_bad_model
+from tests.faults.parts import Peak, events_of
+from tests.faults.table import Row
+from tests.upstream_plugin import RunningUpstream
+
+WHOLE_S, IDLE_S = 5.0, 2.0
+# On a machine that does other things as well.
+LATE_S = 20.0
+MOST_MB = 250
+# What each is told: whole, and in a stream. None: it is taken for an answer.
+BAD, SLOW, DOWN = "502 LLM_ERROR", "504 LLM_ERROR", "503 PROVIDER_UNAVAILABLE"
+TOLD: dict[str, tuple[str | None, str | None]] = {
+    "down": (DOWN, DOWN),
+    "endless-headers": (BAD, BAD),
+    "endless-header": (BAD, BAD),
+    "endless-continue": (SLOW, SLOW),
+    "slow-header": (SLOW, SLOW),
+    "silent": (SLOW, SLOW),
+    "token": (None, BAD),
+    "not-utf8": (BAD, BAD),
+    "half": (BAD, "LLM_STREAM_ERROR"),
+    "bomb": (BAD, BAD),
+    "picture": (None, None),
+    "garbage": (BAD, BAD),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_model() -> Iterator[BadModel]:
+    """Runs for all tests of the module."""
+    with run_bad_model() as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def server(folder: object, running_upstream: RunningUpstream, bad_model: BadModel) -> Iterator[Server]:
+    """A server with little patience that asks the bad model in every way."""
+    settings = {"HOMEPORT_CHAT_TIMEOUT_S": f"{WHOLE_S}", "HOMEPORT_STREAM_IDLE_S": f"{IDLE_S}"}
+    with Servers(folder, **provider_settings(running_upstream), **settings) as servers:  # type: ignore[arg-type]
+        server = servers.start("impatient")
+        assert server.first_key is not None
+        admin = Admin(server.url, server.first_key)
+        with admin.http:
+            for how in (*WAYS, "down"):
+                base_url = "http://127.0.0.1:9/v1" if how == "down" else bad_model.base_url(how)
+                admin.call("POST", "/model-providers", {"name": how, "base_url": base_url, "models": ["m"], "kind": "openai"})
+        yield server
+        assert server.stop() == 0
+        assert '"exception"' not in server.log
+
+
+@pytest.mark.parametrize("how", TOLD)
+def test_a_model_server_that_breaks_http(server: Server, admin: Admin, bad_model: BadModel, row: Row, how: str) -> None:
+    row.fault(
+        f"A model server: {how}",
+        done="It is asked for a chat, whole and as a stream.",
+        promised=f"An error that says who failed, within {WHOLE_S:.0f} s (a stream: in band once it has begun); bounded memory; no "
+        "connection is left.",
+    )
+    told: list[str | None] = []
+    took: list[float] = []
+    with Peak(psutil.Process(server.process.pid)) as peak:
+        for path in ("/sdk/llm/chat", "/sdk/llm/chat/stream"):
+            began_at = time.monotonic()
+            body = {"messages": [{"role": "user", "content": "Hello"}], "provider": how, "model": "m"}
+            answer = admin.http.post(path, json=body, timeout=PROCESS_TIMEOUT_S)
+            took.append(time.monotonic() - began_at)
+            told.append(_code_of(answer))
+    row.happened(
+        f"{told[0] or 'answered'} after {took[0]:.1f} s, {told[1] or 'answered'} after {took[1]:.1f} s;", f"at most {peak.grown:.0f} MB."
+    )
+    assert tuple(told) == TOLD[how]
+    assert max(took) < WHOLE_S + LATE_S
+    assert peak.grown < MOST_MB
+    eventually(lambda: len(bad_model.open), lambda count: count == 0)
+    assert admin.http.get("/sdk/ping").status_code == 200
+
+
+def _code_of(answer: httpx.Response) -> str | None:
+    """The code of an error; None when it is an answer."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        *_, (_, last) = events_of(answer)
+        return None if last == "[DONE]" else str(last["code"])
+    assert answer.headers["content-type"].startswith("application/json")
+    assert "SECRET" not in answer.text
+    return None if answer.is_success else f"{answer.status_code} {answer.json()['code']}"

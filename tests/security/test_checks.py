@@ -41,7 +41,7 @@ def planted() -> dict[str, str]:
         "a key of ours": f"curl -H 'Authorization: Bearer {make_key()[1]}'",
         "a key of OpenAI": "OPENAI = '" + "sk-" + "a1B2c3D4e5F6g7H8i9J0" + "T3Blbk" + "FJ" + "k1L2m3N4o5P6q7R8s9T0" + "'",
         "a key of AWS": "id = '" + "AKIA" + "Q3EGRIJ2JQKZ7WXA" + "'",
-        "a token of GitHub": "token: " + "ghp_" + "a1B2c3D4e5F6" + "g7H8i9J0k1L2" + "m3N4o5P6q7R8",
+        "a token of GitHub": "token: " + "ghp_" + 9 * "aX2k",
         "a private key": "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIE",
         "a password by its name": f"database_password = 'Tr0ub4dor{random[:6]}'",
         "a password in a URL": f"postgresql://admin:{random[:12]}@db.internal/x",

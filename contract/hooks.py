@@ -258,7 +258,7 @@ class EveryOperationSucceeds:
 def a_stranger_is_refused(ctx: CheckContext, response: Response, case: AnyCase) -> None:
     """An app that holds nothing gets 403 wherever a permission is needed, and 401 where apps cannot call at all, whatever it sends."""
     operation = definition(case)
-    if case.auth_identity != STRANGER or not operation["security"] or _leads_elsewhere(case, response):
+    if case.auth_identity != STRANGER or not operation["security"] or _is_refused_at_the_edge(case, response):
         return
     if {"appId": []} not in operation["security"]:
         assert response.status_code == 401, f"An app got {response.status_code}, expected 401"
@@ -272,17 +272,18 @@ def nobody_gets_in(ctx: CheckContext, response: Response, case: AnyCase) -> None
     """Who sends no credential, or one that is not valid, gets 401 and how to authenticate wherever the document does not say that nobody
     need be known."""
     security = definition(case)["security"]
-    if case.auth_identity != ANONYMOUS or not security or {} in security or _leads_elsewhere(case, response):
+    if case.auth_identity != ANONYMOUS or not security or {} in security or _is_refused_at_the_edge(case, response):
         return
     assert response.status_code == 401, f"Nobody got {response.status_code}, expected 401"
     assert response.headers.get("www-authenticate"), "A refusal does not say how to authenticate"
 
 
-def _leads_elsewhere(case: AnyCase, response: Response) -> bool:
-    """Whether the request was none to this operation: another method, or a path that is not its own."""
-    return case.method.upper() != case.operation.method.upper() or (
-        response.status_code == 404 and case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
-    )
+def _is_refused_at_the_edge(case: AnyCase, response: Response) -> bool:
+    """Whether the answer says nothing about the caller: another method, a path that is no operation's, a body that is too large to be read."""
+    if case.method.upper() != case.operation.method.upper():
+        return True
+    is_path_wrong = case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)
+    return response.status_code == 413 or (response.status_code == 404 and is_path_wrong)
 
 
 @schemathesis.deserializer("audio/wav", "audio/mpeg")

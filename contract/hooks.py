@@ -279,7 +279,7 @@ def nobody_gets_in(ctx: CheckContext, response: Response, case: AnyCase) -> None
 
 
 def _is_refused_at_the_edge(case: AnyCase, response: Response) -> bool:
-    """Whether the answer says nothing about the caller: another method, a path that is no operation's, a body that is too large to be read."""
+    """Whether the answer says nothing about the caller: another method, a path that is no operation's, a body that is too large."""
     if case.method.upper() != case.operation.method.upper():
         return True
     is_path_wrong = case.meta is not None and case.meta.is_negative_at(ParameterLocation.PATH)

@@ -148,17 +148,25 @@ class Jobs:
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def _look_after(self) -> None:
-        most_attempts = max((kind.max_attempts for kind in self._kinds.values()), default=1)
+        clock = asyncio.get_running_loop().time
+        near_at = clock()
         while True:
             try:
-                if count := await self._rows.bring_near(self._timing.lease, lambda n: self._timing.delay_s(n) * SPREAD[1], most_attempts):
-                    log.warning("jobs brought near that were put off before the clock was turned back", count=count)
                 if count := await self._rows.give_up_interrupted():
                     log.warning("jobs given up that were interrupted each time", count=count)
                     self._wake_all()
+                if clock() >= near_at:
+                    near_at = clock() + self._timing.lease
+                    await self._bring_near()
             except AppError as error:
                 log.warning("jobs could not be looked after; trying again", reason=error.message)
             await asyncio.sleep(self._timing.poll)
+
+    async def _bring_near(self) -> None:
+        most_attempts = max((kind.max_attempts for kind in self._kinds.values()), default=1)
+        count = await self._rows.bring_near(self._timing.lease, lambda attempts: self._timing.delay_s(attempts) * SPREAD[1], most_attempts)
+        if count:
+            log.warning("jobs brought near that were put off before the clock was turned back", count=count)
 
     def _transaction(self, connection: AsyncConnection | None) -> AbstractAsyncContextManager[AsyncConnection]:
         return self._database.transaction() if connection is None else nullcontext(connection)

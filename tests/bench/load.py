@@ -24,13 +24,15 @@ class Target:
 
 
 def measure(targets: list[Target], folder: Path, *, rounds: int, seconds: int, connections: int = CONNECTIONS) -> dict[str, Measured]:
-    """Load each target in turn, ``rounds`` times. Raises RuntimeError when any answer is not a 2xx."""
+    """Load each target in turn, ``rounds`` times. Raises RuntimeError when any answer is not a 2xx, or there is none."""
     for target in targets:
         run_load(target, folder, 1, connections)
     rates: dict[str, list[float]] = {target.name: [] for target in targets}
     for _ in range(rounds):
         for target in targets:
             rates[target.name].append(run_load(target, folder, seconds, connections))
+    if silent := [name for name, values in rates.items() if not all(values)]:
+        raise RuntimeError(f"{', '.join(silent)}: nothing was answered in {seconds} s; the machine is too busy, or the round too short")
     return {name: Measured.of(values) for name, values in rates.items()}
 
 
@@ -49,6 +51,4 @@ def run_load(target: Target, folder: Path, seconds: int, connections: int, *, co
     rate = re.search(r"Requests/sec:\s+([0-9.]+)", done.stdout)
     if rate is None:
         raise RuntimeError(f"{target.name}: wrk said nothing to read:\n{done.stdout}")
-    if not float(rate.group(1)):
-        raise RuntimeError(f"{target.name}: nothing was answered in {seconds} s")
     return float(rate.group(1))

@@ -8,9 +8,11 @@ import pytest
 from homeport.settings import load_settings
 
 TESTS = Path(__file__).resolve().parents[1]
-# The benchmark measures the server as people run it; the other files name the setting to switch it on, or to see that it is.
-OTHERS = {TESTS / "conftest.py", TESTS / "acceptance" / "test_documents.py", Path(__file__).resolve(), *(TESTS / "bench").rglob("*.py")}
-FILES = [file for file in sorted(TESTS.rglob("*.py")) if file not in OTHERS]
+# These name the setting to switch it on, or to see that it is.
+NAMED = {TESTS / "conftest.py", TESTS / "acceptance" / "test_documents.py", Path(__file__).resolve()}
+# These measure the server as people run it: its speed, and what bodies of a gigabyte cost it.
+MEASURED = {*(TESTS / "bench").rglob("*.py"), TESTS / "faults" / "test_bodies.py"}
+FILES = [file for file in sorted(TESTS.rglob("*.py")) if file not in NAMED | MEASURED]
 
 
 def test_answers_are_checked_in_the_environment_of_the_tests() -> None:

@@ -31,17 +31,27 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path, running_upstream: RunningUpstream) -> Iterator[Server]:
-    """The server that the tests of a module harm one after the other, each without lasting damage; ends with status 0."""
-    with Servers(folder, **provider_settings(running_upstream)) as servers:
+@pytest.fixture(scope="session")
+def shared_folder() -> Iterator[Path]:
+    """A folder for the data of the server that most tests share."""
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(shared_folder: Path, running_upstream: RunningUpstream) -> Iterator[Server]:
+    """The server that most tests harm one after the other, each without lasting damage; it ends with status 0.
+
+    It does not hold its own answers against the contract, as no server that people use does: what is measured is what they would see.
+    """
+    with Servers(shared_folder, **provider_settings(running_upstream), HOMEPORT_VALIDATE_RESPONSES="false") as servers:
         server = servers.start("shared")
         yield server
         assert server.stop() == 0
         assert '"exception"' not in server.log, "a fault from outside is never told with a traceback"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def admin(server: Server) -> Iterator[Admin]:
     """Its administrator."""
     assert server.first_key is not None

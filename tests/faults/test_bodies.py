@@ -6,14 +6,11 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 
-from contract.upstream import RunningUpstream
-from tests.acceptance.conftest import provider_settings
-from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, Servers
+from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server
 from tests.faults.parts import Connection, Peak
 from tests.faults.table import Row
 
@@ -23,16 +20,6 @@ PIECE = b" " * 65_536
 MOST_MB = 120
 BOUNDARY = "a-boundary"
 FORM_HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\n'.encode()
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, running_upstream: RunningUpstream) -> Iterator[Server]:
-    """A server that does not hold its own answers against the contract, which costs more than all else with answers of this size."""
-    with Servers(folder, **provider_settings(running_upstream), HOMEPORT_VALIDATE_RESPONSES="false") as servers:
-        server = servers.start("bodies")
-        yield server
-        assert server.stop() == 0
-        assert '"exception"' not in server.log
 
 
 def pour(client: Connection, size: int, *, is_chunked: bool, first: bytes = b"") -> int:

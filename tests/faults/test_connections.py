@@ -119,6 +119,7 @@ def _look_at(client: Connection, said: bytes) -> bytes | None:
         return b""
 
 
+@pytest.mark.long
 def test_more_connections_than_there_is_room_for_are_refused(running_upstream: RunningUpstream, opened: ExitStack, row: Row) -> None:
     row.fault(
         "Out of file descriptors",

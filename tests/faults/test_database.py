@@ -26,6 +26,7 @@ from tests.integration.servers import run_sql
 GRANTED = ("activities.read", "activities.write", "agent.chat", "agent.files", "llm.embed", "vectors.read", "vectors.write")
 TOOL = "homeport/list_files"
 DOWN_S = 6.0
+DOCUMENTS = 100
 # Somebody who waits for a connection and then for a database that is down waits for no longer.
 LONGEST_S = 15.0
 
@@ -68,7 +69,7 @@ def test_postgresql_is_killed_and_started_again_under_load(
         app_id = admin.register("Survivor", granted=GRANTED)
         admin.call("POST", "/agents", {"display_name": "Speaker", "slug": "speaker", "model": "script", "tools": [TOOL]})
         session = begin_session(server, app_id, "speaker")
-        job = begin(server, app_id, long_documents(150))
+        job = begin(server, app_id, long_documents(DOCUMENTS))
         held = tmp_path / "held"
         held.touch()
         said = {"message": script({"say": "I look.", "call": [{"tool": "list_files"}]}, {"hold": str(held), "say": "Never heard."})}
@@ -90,10 +91,10 @@ def test_postgresql_is_killed_and_started_again_under_load(
         *_, (_, told) = events_of(stream.result(PROCESS_TIMEOUT_S))
         assert told["code"] == "DATABASE_UNAVAILABLE"
         done = ended(server, app_id, job)
-        assert (done["state"], done["done"]) == ("completed", 150)
+        assert (done["state"], done["done"]) == ("completed", DOCUMENTS)
         _check_that_changes_are_heard(server, external, app_id)
         row.happened(seen.told(), f"Served again {recovered_s:.1f} s after the start; nothing acknowledged was lost.")
-        row.happened("The stream ended with DATABASE_UNAVAILABLE, the job with all 150 documents.")
+        row.happened("The stream ended with DATABASE_UNAVAILABLE, the job with all its documents.")
     assert server.stop() == 0
     assert '"exception"' not in server.log
 
@@ -148,6 +149,7 @@ def test_the_embedded_postgresql_is_killed_under_load(servers: Servers, row: Row
     assert '"exception"' not in server.log
 
 
+@pytest.mark.long
 def test_all_connections_of_the_pool_are_in_use(servers: Servers, external: ExternalServer, row: Row) -> None:
     row.fault(
         "The connection pool is exhausted",

@@ -7,14 +7,12 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import provider_settings
-from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, Servers, eventually
-from tests.faults.bad_model import WAYS, BadModel, run_bad_model
+from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, eventually
+from tests.faults.bad_model import BadModel, run_bad_model
 from tests.faults.parts import Peak, events_of
 from tests.faults.table import Row
-from tests.upstream_plugin import RunningUpstream
 
-WHOLE_S, IDLE_S = 5.0, 2.0
+PATIENCE_S = 3
 # On a machine that does other things as well.
 LATE_S = 20.0
 MOST_MB = 250
@@ -37,27 +35,14 @@ TOLD: dict[str, tuple[str | None, str | None]] = {
 
 
 @pytest.fixture(scope="module")
-def bad_model() -> Iterator[BadModel]:
-    """Runs for all tests of the module."""
+def bad_model(admin: Admin) -> Iterator[BadModel]:
+    """A provider for each way to be bad, with which the server has little patience."""
     with run_bad_model() as model:
+        for how in TOLD:
+            base_url = "http://127.0.0.1:9/v1" if how == "down" else model.base_url(how)
+            admin.call("POST", "/model-providers", {"name": how, "base_url": base_url, "models": ["m"], "kind": "openai"})
+            admin.call("PUT", f"/model-providers/{how}/limits", {"timeout_s": PATIENCE_S, "retries": 0})
         yield model
-
-
-@pytest.fixture(scope="module")
-def server(folder: object, running_upstream: RunningUpstream, bad_model: BadModel) -> Iterator[Server]:
-    """A server with little patience that asks the bad model in every way."""
-    settings = {"HOMEPORT_CHAT_TIMEOUT_S": f"{WHOLE_S}", "HOMEPORT_STREAM_IDLE_S": f"{IDLE_S}"}
-    with Servers(folder, **provider_settings(running_upstream), **settings) as servers:  # type: ignore[arg-type]
-        server = servers.start("impatient")
-        assert server.first_key is not None
-        admin = Admin(server.url, server.first_key)
-        with admin.http:
-            for how in (*WAYS, "down"):
-                base_url = "http://127.0.0.1:9/v1" if how == "down" else bad_model.base_url(how)
-                admin.call("POST", "/model-providers", {"name": how, "base_url": base_url, "models": ["m"], "kind": "openai"})
-        yield server
-        assert server.stop() == 0
-        assert '"exception"' not in server.log
 
 
 @pytest.mark.parametrize("how", TOLD)
@@ -65,7 +50,7 @@ def test_a_model_server_that_breaks_http(server: Server, admin: Admin, bad_model
     row.fault(
         f"A model server: {how}",
         done="It is asked for a chat, whole and as a stream.",
-        promised=f"An error that says who failed, within {WHOLE_S:.0f} s (a stream: in band once it has begun); bounded memory; no "
+        promised=f"An error that says who failed, within {PATIENCE_S} s (a stream: in band once it has begun); bounded memory; no "
         "connection is left.",
     )
     told: list[str | None] = []
@@ -81,7 +66,7 @@ def test_a_model_server_that_breaks_http(server: Server, admin: Admin, bad_model
         f"{told[0] or 'answered'} after {took[0]:.1f} s, {told[1] or 'answered'} after {took[1]:.1f} s;", f"at most {peak.grown:.0f} MB."
     )
     assert tuple(told) == TOLD[how]
-    assert max(took) < WHOLE_S + LATE_S
+    assert max(took) < PATIENCE_S + LATE_S
     assert peak.grown < MOST_MB
     eventually(lambda: len(bad_model.open), lambda count: count == 0)
     assert admin.http.get("/sdk/ping").status_code == 200

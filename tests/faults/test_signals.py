@@ -24,6 +24,7 @@ GRANTED = (
 )
 PROGRAM = str(Path(__file__).parents[1] / "local_app.py")
 SHUTDOWN_S = 2
+DOCUMENTS = 250
 # Nothing ends by itself before the server does.
 PATIENT = dict.fromkeys(("HOMEPORT_PERMISSION_WAIT_S", "HOMEPORT_CHAT_TIMEOUT_S", "HOMEPORT_STREAM_IDLE_S"), "600")
 # Beyond what requests get: for tools, apps and the database to end, on a machine that does other things as well.
@@ -53,7 +54,7 @@ class Scene:
             }
             self.launched: str = admin.call("POST", "/apps", {"name": "Launched", "launch": launch})["id"]
             admin.call("POST", f"/apps/{self.launched}/start")
-            self.job = begin(server, self.free, long_documents(400))
+            self.job = begin(server, self.free, long_documents(DOCUMENTS))
             self.begin_requests(threads)
             self.task = self.trigger()
             self.wait_until_all_runs(admin, upstream)
@@ -142,7 +143,7 @@ def check_after(servers: Servers, scene: Scene, name: str, row: Row) -> None:
         listed = call(server, "GET", "/activities?limit=100", scene.free).json()["data"]
         assert {each["id"] for each in listed} == set(scene.activities)
         job = ended(server, scene.free, scene.job)
-        assert (job["state"], job["done"]) == ("completed", 400)
+        assert (job["state"], job["done"]) == ("completed", DOCUMENTS)
         task = eventually(
             lambda: admin.call("GET", f"/tasks/{scene.task}"), lambda found: found["status"] in ("completed", "failed"), TAKEN_OVER_S
         )
@@ -162,7 +163,7 @@ def check_after(servers: Servers, scene: Scene, name: str, row: Row) -> None:
         )
         programs = [each for each in psutil.process_iter() if PROGRAM in _words(each)]
         assert [each.pid for each in programs] == [process["pid"]], "exactly one"
-        row.happened("After the next start: all 20 activities, the job with all 400 documents, the task completed, the two conversations")
+        row.happened("After the next start: all 20 activities, the job with all its documents, the task completed, the two conversations")
         row.happened(f"{' and '.join(sorted(set(states.values())))}, the app started again once.")
     started = psutil.Process(server.process.pid).children(recursive=True)
     assert server.stop() == 0

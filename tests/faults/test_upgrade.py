@@ -159,9 +159,8 @@ def test_a_database_of_a_newer_homeport(servers: Servers, url: str, tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize(
-    "number", [pytest.param(signal.SIGKILL, id="SIGKILL"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_a_start_that_is_ended_in_the_middle_of_the_migration(
     servers: Servers, url: str, tmp_path: Path, row: Row, number: signal.Signals
 ) -> None:

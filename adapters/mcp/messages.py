@@ -17,6 +17,9 @@ from adapters.processes import ProcessLog
 # What has come and is not read yet; beyond it the server has to wait.
 MAX_WAITING_BYTES = 1024 * 1024
 MAX_NOISE_BYTES = 500
+# After so many lines without a break, others get a turn: a server that writes without end would have the whole process to itself.
+LINES_A_TURN = 64
+BREAK_S = 0.01
 # Where libraries put the id of an answer: at the very start, or at the very end.
 _ID_AT_START = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*,')
 _ID_AT_END = re.compile(rb'"id"\s*:\s*(\d{1,18})\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}\s*$')
@@ -49,6 +52,7 @@ class Incoming(_Stream):
         self._waiting_bytes = 0
         self._is_paused = False
         self._arrival = asyncio.Event()
+        self._taken = 0
         self.is_at_end = False
 
     def open(self, pipe: asyncio.ReadTransport) -> None:
@@ -73,10 +77,14 @@ class Incoming(_Stream):
         """The next message. Raises EndOfStream after the last one."""
         while True:
             while self._lines:
-                if (message := self._read(self._take())) is not None:
+                self._taken += 1
+                if self._taken % LINES_A_TURN == 0:
+                    await asyncio.sleep(BREAK_S)
+                if self._lines and (message := self._read(self._take())) is not None:
                     return message
             if self.is_at_end:
                 raise anyio.EndOfStream
+            self._taken = 0
             self._arrival.clear()
             await self._arrival.wait()
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.acceptance.servers import PROCESS_TIMEOUT_S, Server, eventually
+from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, eventually
 
 Json = dict[str, Any]
 THREADS = 4
@@ -132,6 +132,27 @@ class Peak:
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
             self.most = max(self.most, memory_mb(self._process))
+
+
+@contextmanager
+def pinging(admin: Admin) -> Iterator[list[float]]:
+    """Somebody else who uses the server meanwhile: how long each of his requests took."""
+    waits: list[float] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.01):
+            began_at = time.monotonic()
+            assert admin.http.get("/sdk/ping", timeout=PROCESS_TIMEOUT_S).status_code == 200
+            waits.append(time.monotonic() - began_at)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        stop.set()
+        thread.join()
 
 
 class Connection:

@@ -1,17 +1,14 @@
 """Bodies that are too large, packed, or made to be dear to read."""
 
 import gzip
-import threading
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server
-from tests.faults.parts import Connection, Peak
+from tests.acceptance.servers import Admin, Server
+from tests.faults.parts import Connection, Peak, pinging
 from tests.faults.table import Row
 
 MB = 1_000_000
@@ -99,27 +96,6 @@ def test_a_body_without_end_behind_an_answer(server: Server, admin: Admin, row: 
             assert time.monotonic() < began_at + 60
             time.sleep(0.05)
     row.happened(f"Ended after {time.monotonic() - began_at:.0f} s.")
-
-
-@contextmanager
-def pinging(admin: Admin) -> Iterator[list[float]]:
-    """Somebody else who uses the server meanwhile: how long each of his requests took."""
-    waits: list[float] = []
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.01):
-            began_at = time.monotonic()
-            assert admin.http.get("/sdk/ping", timeout=PROCESS_TIMEOUT_S).status_code == 200
-            waits.append(time.monotonic() - began_at)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield waits
-    finally:
-        stop.set()
-        thread.join()
 
 
 def bomb(megabytes: int) -> bytes:

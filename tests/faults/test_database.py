@@ -114,6 +114,7 @@ def _check_that_changes_are_heard(server: Server, external: ExternalServer, app_
     eventually(lambda: call(server, "GET", "/activities?limit=1", app_id).status_code, lambda status: status == 200)
 
 
+@pytest.mark.long
 def test_the_embedded_postgresql_is_killed_under_load(servers: Servers, row: Row) -> None:
     row.fault(
         "The embedded PostgreSQL is killed",

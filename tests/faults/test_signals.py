@@ -177,6 +177,7 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.long
 def test_sigterm_while_everything_is_going_on(
     servers: Servers, upstream: RunningUpstream, threads: ThreadPoolExecutor, tmp_path: Path, row: Row
 ) -> None:

@@ -1,15 +1,20 @@
 """The application factory: settings and contract in, one ASGI application out."""
 
+import asyncio
 import gc
+import multiprocessing
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from starlette.middleware.cors import CORSMiddleware
 
+from adapters.postgres import DatabaseUnsuitable, SchemaTooNew
 from homeport.contract import Contract, load_contract
-from homeport.home import make_data_dir, open_home
+from homeport.errors import Unavailable
+from homeport.home import Home, make_data_dir, open_home
 from homeport.http.connexion_app import Asgi, connexion_app
 from homeport.http.error_bodies import ERROR_BODIES, PROBLEM_SURFACES
 from homeport.http.middleware.access import Access
@@ -19,6 +24,11 @@ from homeport.http.middleware.guard import Guard
 from homeport.http.serving import stop_with_parent
 from homeport.log import configure_logging
 from homeport.settings import Settings, load_settings
+
+DATABASE_WAIT_S = 30.0
+RETRY_S = 0.5
+
+log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings | None = None, contract: Contract | None = None) -> Asgi:
@@ -33,12 +43,28 @@ def create_app(settings: Settings | None = None, contract: Contract | None = Non
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
         stop_with_parent()
-        async with open_home(settings, is_server=True) as home:
+        async with AsyncExitStack() as stack:
+            home = await _open_home(settings, stack)
             # Some 160 000 objects live as long as the process. Looking at them in every collection costs a fifth of a small request's time.
             gc.freeze()
             yield {"home": home}
 
     return connexion_app(contract, lifespan, _edges(settings, contract), is_checked=settings.validate_responses)
+
+
+async def _open_home(settings: Settings, stack: AsyncExitStack) -> Home:
+    """Everything that the server works with. One of several processes waits for a database that is away: its parent has seen it, and stops
+    all of them when one does not start."""
+    clock = asyncio.get_running_loop().time
+    give_up_at = clock() + (DATABASE_WAIT_S if multiprocessing.parent_process() is not None else 0)
+    while True:
+        try:
+            return await stack.enter_async_context(open_home(settings, is_server=True))
+        except Unavailable as error:
+            if isinstance(error, DatabaseUnsuitable | SchemaTooNew) or error.code != "DATABASE_UNAVAILABLE" or clock() > give_up_at:
+                raise
+            log.warning("the database is away; trying again", reason=error.message)
+        await asyncio.sleep(RETRY_S)
 
 
 def load_server_contract(settings: Settings) -> Contract:

@@ -18,8 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from adapters.postgres.binary import BinaryParameter, BinaryParameterDumper
 from adapters.postgres.connection import Connection, DatabaseUnsuitable, connect_with, parse_url
-from adapters.postgres.database_errors import translated_errors
-from homeport.errors import InvalidRequest, Unavailable
+from adapters.postgres.database_errors import database_unavailable, translated_errors
+from homeport.errors import InvalidRequest
 
 __all__ = ["Database", "DatabaseUnsuitable", "check_server", "dump_json"]
 
@@ -73,7 +73,7 @@ class Database:
             connection = await self._connect()
         except psycopg.OperationalError as error:
             where = f"{self._parameters.get('host', 'localhost')}:{self._parameters.get('port', 5432)}"
-            raise Unavailable(f"The database at {where} cannot be reached: {error}", code="DATABASE_UNAVAILABLE") from error
+            raise database_unavailable(f"The database at {where} cannot be reached: {error}") from error
         await connection.close()
         async with self.transaction() as checked:
             await check_server(checked)

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from adapters.postgres.connection import Connection, DatabaseUnsuitable, connect
-from homeport.errors import Unavailable
+from adapters.postgres.database_errors import database_unavailable
 
 if TYPE_CHECKING:
     from adapters.postgres.database import Database
@@ -98,9 +98,7 @@ class Notifications:
             async with asyncio.timeout(SETTLE_S):
                 await self._settled.wait()
         except TimeoutError as error:
-            raise Unavailable(
-                "The database does not pass on notifications at the moment. Try again.", code="DATABASE_UNAVAILABLE"
-            ) from error
+            raise database_unavailable("The database does not pass on notifications at the moment. Try again.") from error
 
     async def check(self, database: "Database") -> None:
         """Return when a notification of ``database`` has arrived here. Raises DatabaseUnsuitable when none does within 5 s; Unavailable."""
@@ -127,7 +125,7 @@ class Notifications:
         try:
             connection = await self._open()
         except psycopg.Error as error:
-            raise Unavailable(f"The database cannot be reached: {error}", code="DATABASE_UNAVAILABLE") from error
+            raise database_unavailable(f"The database cannot be reached: {error}") from error
         self._task = asyncio.create_task(self._run(connection), name="database notifications")
         return self
 

@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 from starlette.middleware.cors import CORSMiddleware
 
-from adapters.postgres import DatabaseUnsuitable, SchemaTooNew
 from homeport.contract import Contract, load_contract
 from homeport.errors import Unavailable
 from homeport.home import Home, make_data_dir, open_home
@@ -61,7 +60,7 @@ async def _open_home(settings: Settings, stack: AsyncExitStack) -> Home:
         try:
             return await stack.enter_async_context(open_home(settings, is_server=True))
         except Unavailable as error:
-            if isinstance(error, DatabaseUnsuitable | SchemaTooNew) or error.code != "DATABASE_UNAVAILABLE" or clock() > give_up_at:
+            if "Retry-After" not in error.headers or clock() > give_up_at:  # a database that does not fit will not fit later
                 raise
             log.warning("the database is away; trying again", reason=error.message)
         await asyncio.sleep(RETRY_S)

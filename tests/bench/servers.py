@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.cores import SERVER_CORE, pin
+from tests.bench.cores import LOAD_CORE, SERVER_CORE, pin
 
 START_LIMIT_S = 180
 
@@ -46,6 +46,16 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def running_stand_in(folder: Path, *, core: int | None = LOAD_CORE) -> Iterator[str]:
+    """The stand-in for a model server; gives its base URL."""
+    port = free_port()
+    base_url = f"http://127.0.0.1:{port}/v1"
+    command = [sys.executable, "-m", "contract.upstream", "--port", str(port)]
+    with running(command, f"{base_url}/models", folder / "stand-in.log", core=core):
+        yield base_url
 
 
 def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -1,5 +1,6 @@
 """Processes that do what the bench asks for on a core of their own: it writes a line of JSON, they answer with one."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -59,6 +60,17 @@ def running_worker(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def answer_with(subject: Any, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    """Be such a process, whose questions name a method of ``subject`` and its arguments; coroutines run in one event loop."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+
+        def answer(question: dict[str, Any]) -> Any:
+            result = getattr(subject, question.pop("ask"))(**question)
+            return runner.run(result) if asyncio.iscoroutine(result) else result
+
+        answer_questions(answer)
 
 
 def answer_questions(answer: Callable[[Any], Any]) -> None:

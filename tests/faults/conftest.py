@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.conftest import admin as admin
+from tests.acceptance.conftest import folder as folder
 from tests.acceptance.conftest import no_settings_of_the_sdk as no_settings_of_the_sdk
 from tests.acceptance.conftest import provider_settings
 from tests.acceptance.conftest import pytest_runtest_makereport as pytest_runtest_makereport
 from tests.acceptance.conftest import servers as servers
-from tests.acceptance.servers import Admin, Server, Servers, memory_folder
+from tests.acceptance.servers import Server, Servers, memory_folder
 from tests.faults.table import PROPERTY, Row
 from tests.upstream_plugin import RunningUpstream
 from tests.upstream_plugin import running_upstream as running_upstream
@@ -22,13 +24,6 @@ def row(record_property: object, request: pytest.FixtureRequest) -> Row:
     row = Row()
     request.node.user_properties.append((PROPERTY, row.cells))
     return row
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder for the data of this module's servers."""
-    with memory_folder() as folder:
-        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -49,12 +44,3 @@ def server(shared_folder: Path, running_upstream: RunningUpstream) -> Iterator[S
         yield server
         assert server.stop() == 0
         assert '"exception"' not in server.log, "a fault from outside is never told with a traceback"
-
-
-@pytest.fixture(scope="session")
-def admin(server: Server) -> Iterator[Admin]:
-    """Its administrator."""
-    assert server.first_key is not None
-    admin = Admin(server.url, server.first_key)
-    with admin.http:
-        yield admin

@@ -18,7 +18,7 @@ from tests.bench.growth.study import Panel, Series, Study, publish
 from tests.bench.homeport_server import Homeport, register_app
 from tests.bench.peers.growth_timing import Timer, Times, running_timer
 from tests.bench.peers.shapes import chat_body
-from tests.bench.servers import free_port, running
+from tests.bench.servers import free_port, running, running_stand_in
 from tests.bench.table import QUICK, Effort, Line
 from tests.bench.workers import Worker, running_worker
 
@@ -43,7 +43,7 @@ def measure_streams(folder: Path, effort: Effort) -> list[Line]:
     pings, seconds = (100, EVERY_S + 1) if effort is QUICK else (PINGS, 2 * EVERY_S)
     found: Figures = defaultdict(list)
     with (
-        _clock(folder) as upstream,
+        running_stand_in(folder) as upstream,
         _serving(folder) as homeport,
         running_timer(homeport.base, homeport.headers) as timer,
         _streaming(homeport, upstream) as streams,
@@ -168,16 +168,6 @@ def _resident_mb(process: psutil.Process) -> float:
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-@contextmanager
-def _clock(folder: Path) -> Iterator[str]:
-    """The stand-in for a model server, on the core of the load; gives its base URL."""
-    port = free_port()
-    base_url = f"http://127.0.0.1:{port}/v1"
-    command = [sys.executable, "-m", "contract.upstream", "--port", str(port)]
-    with running(command, f"{base_url}/models", folder / "clock.log", core=LOAD_CORE):
-        yield base_url
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from adapters.postgres import BinaryParameter, Database, EmbeddedPostgres
 from adapters.postgres.binary import BinaryParameterDumper
 from adapters.postgres.database import VECTOR_SEARCH
 from tests.bench.clusters import NEAREST, id_of, metadata_of
-from tests.bench.workers import answer_questions
+from tests.bench.workers import answer_with
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -220,13 +220,7 @@ def main(data_dir: str) -> None:
     server = EmbeddedPostgres(Path(data_dir))
     bare = BareSql(server.start())
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-
-            def answer(question: dict[str, Any]) -> Any:
-                result = getattr(bare, question.pop("ask"))(**question)
-                return runner.run(result) if asyncio.iscoroutine(result) else result
-
-            answer_questions(answer)
+        answer_with(bare, uvloop.new_event_loop)
     finally:
         server.stop()
 

@@ -19,7 +19,7 @@ from adapters.pgvector.indexes import build_if_large
 from adapters.pgvector.statements import HNSW_SUFFIX, METADATA_SUFFIX
 from adapters.postgres import Database, EmbeddedPostgres
 from tests.bench.clusters import PARTS, Clusters, id_of
-from tests.bench.workers import answer_questions
+from tests.bench.workers import answer_with
 
 BATCH = 1_000
 TENTHS = 10
@@ -124,13 +124,7 @@ def main(data_dir: str) -> None:
     file = Path(data_dir) / "postgres" / "data" / "postmaster.pid"
     filling = Filling(url, int(file.read_text(encoding="utf-8").split("\n", 1)[0]))
     try:
-        with asyncio.Runner() as runner:
-
-            def answer(question: dict[str, Any]) -> Any:
-                result = getattr(filling, question.pop("ask"))(**question)
-                return runner.run(result) if asyncio.iscoroutine(result) else result
-
-            answer_questions(answer)
+        answer_with(filling)
     finally:
         server.stop()
 

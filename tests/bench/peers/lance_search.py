@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.index import HnswSq
 
-from tests.bench.workers import answer_questions
+from tests.bench.workers import answer_with
 
 GRAPH = HnswSq(distance_type="cosine", num_partitions=1, m=16, ef_construction=100)
 REFINED = 2  # twice as many as asked for are compared again with the vectors themselves
@@ -63,5 +63,4 @@ class LanceSearch:
 
 
 if __name__ == "__main__":
-    lance = LanceSearch(sys.argv[1])
-    answer_questions(lambda question: getattr(lance, question.pop("ask"))(**question))
+    answer_with(LanceSearch(sys.argv[1]))

@@ -19,8 +19,8 @@ from tests.bench.cores import SERVER_CORE
 from tests.bench.homeport_server import Homeport, run_command, running_homeport
 from tests.bench.peers.mcp_calls import ARGUMENTS, TOOL
 from tests.bench.peers.shapes import chat_body
-from tests.bench.rows.chat import running_stand_in
 from tests.bench.rows.tools import COMMAND
+from tests.bench.servers import running_stand_in
 from tests.bench.table import Effort, Line, Measured, added_ms
 from tests.bench.workers import running_worker
 

@@ -5,7 +5,6 @@ The servers under test have the first core; the stand-in shares the second with 
 
 import json
 import statistics
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,12 +14,12 @@ from typing import Any
 import yaml
 
 from tests.bench.calls import Caller, Calls, Took, running_caller
-from tests.bench.cores import LOAD_CORE, SERVER_CORE
+from tests.bench.cores import SERVER_CORE
 from tests.bench.homeport_server import Homeport, running_homeport
 from tests.bench.load import Target, measure
 from tests.bench.peer_environment import QUIET, peer_program
 from tests.bench.peers.shapes import chat_body
-from tests.bench.servers import free_port, running
+from tests.bench.servers import free_port, running, running_stand_in
 from tests.bench.table import Effort, Line, Measured, added_ms, ratio
 from tests.bench.workers import running_worker
 
@@ -135,16 +134,6 @@ def _running_peers(folder: Path) -> Iterator[tuple[dict[str, Peer], Caller]]:
 
 def _model_options() -> list[str]:
     return [part for model in MODELS for part in ("--model", model)]
-
-
-@contextmanager
-def running_stand_in(folder: Path, *, core: int | None = LOAD_CORE) -> Iterator[str]:
-    """The stand-in for a model server; gives its base URL."""
-    port = free_port()
-    base_url = f"http://127.0.0.1:{port}/v1"
-    command = [sys.executable, "-m", "contract.upstream", "--port", str(port)]
-    with running(command, f"{base_url}/models", folder / "stand-in.log", core=core):
-        yield base_url
 
 
 @contextmanager

@@ -18,7 +18,8 @@ import psutil
 from tests.bench.homeport_server import Homeport, run_command, running_homeport
 from tests.bench.load import Target, run_load
 from tests.bench.peers.shapes import APP_ID, chat_body
-from tests.bench.rows.chat import MODELS, running_stand_in
+from tests.bench.rows.chat import MODELS
+from tests.bench.servers import running_stand_in
 from tests.bench.table import Effort, Line, Measured
 from tests.nginx import running_nginx
 

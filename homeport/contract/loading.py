@@ -83,9 +83,10 @@ class _Bundler:
     """Copies the index and follows references; whatever is referred to in another file becomes a component."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.resolve()
         self.files: dict[Path, Any] = {}
-        self.index = root / "openapi.yaml"
+        self.targets: dict[tuple[Path, str], Path] = {}
+        self.index = self.root / "openapi.yaml"
         self.components: dict[str, dict[str, Any]] = {}
         self.names: dict[tuple[Path, str], tuple[str, str]] = {}
         self.pending: list[tuple[str, str, Path, str]] = []
@@ -164,9 +165,13 @@ class _Bundler:
 
     def _target(self, reference: str, file: Path) -> tuple[Path, str]:
         location, _, pointer = reference.partition("#")
-        target = (file.parent / location).resolve() if location else file
-        if not target.is_relative_to(self.root.resolve()):
-            raise ContractError(f"{_display(file)}: the reference '{reference}' leaves the contract's folder")
+        if not location:
+            return file, pointer
+        target = self.targets.get((file.parent, location))
+        if target is None:
+            target = self.targets[file.parent, location] = (file.parent / location).resolve()
+            if not target.is_relative_to(self.root):
+                raise ContractError(f"{_display(file)}: the reference '{reference}' leaves the contract's folder")
         return target, pointer
 
     def _at(self, file: Path, pointer: str, origin: Path, origin_pointer: str) -> Any:
@@ -183,7 +188,6 @@ class _Bundler:
         return value
 
     def _read(self, file: Path, origin: Path | None = None) -> Any:
-        file = file.resolve()
         if file not in self.files:
             try:
                 self.files[file] = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 a safe loader

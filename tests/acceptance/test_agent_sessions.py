@@ -245,8 +245,8 @@ def test_talking_needs_a_permission(server: Server, admin: Admin) -> None:
 
 
 def test_what_is_done_with_a_tool_is_told(admin: Admin, app: Talker) -> None:
-    admin.call("POST", "/mcp-servers", {"name": "clock", **STAND_IN})
-    tools = {"display_name": "Tooled", "slug": "tooled", "model": "script", "tools": ["clock/echo"]}
+    admin.call("POST", "/mcp-servers", {"name": "echoing", **STAND_IN})
+    tools = {"display_name": "Tooled", "slug": "tooled", "model": "script", "tools": ["echoing/echo"]}
     admin.call("POST", "/agents", tools)
     message = script({"call": [{"tool": "echo", "arguments": {"text": "spade"}}]}, {"say": "It says: {results}"})
     answer = app.chat(app.begin(agent_name="tooled"), message)

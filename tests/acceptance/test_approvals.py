@@ -12,7 +12,7 @@ from contract.upstream import RunningUpstream
 from tests.acceptance.conftest import provider_settings
 from tests.acceptance.servers import eventually
 from tests.acceptance.test_cli_commands import listed, refusal, run
-from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, serving
+from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, PROCESS_TIMEOUT_S, Server, serving
 
 FIELDS = {
     "id", "run_id", "owner_id", "app_id", "app_slug", "agent", "server", "tool", "tool_call_id", "arguments", "is_cut", "permission",
@@ -58,7 +58,8 @@ def admin(server: Server, method: str, path: str, body: Any = None, status: int 
 def talk(server: Server, path: str) -> str:
     """As the app, have the agent write a file; returns what it says in the end."""
     steps = [{"call": [{"tool": "write_file", "arguments": {"path": path, "content": "Call Ada."}}]}, {"say": "It says: {results}"}]
-    with httpx.Client(base_url=server.url, headers={"x-app-id": APP_ID}, timeout=ANSWER_TIMEOUT_S * 4, trust_env=False) as http:
+    # Several commands are started one after the other while this waits.
+    with httpx.Client(base_url=server.url, headers={"x-app-id": APP_ID}, timeout=2 * PROCESS_TIMEOUT_S, trust_env=False) as http:
         session = http.post("/sdk/agent/session", json={"agent_name": "clerk"}).json()["session"]["session_id"]
         answer = http.post(f"/sdk/agent/session/{session}/chat", json={"message": f"script: {json.dumps(steps)}"})
     assert answer.status_code == 200, answer.text

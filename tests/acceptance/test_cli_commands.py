@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from contract.upstream import serve_in_thread
-from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, homeport, serving
+from tests.acceptance.commands import homeport
+from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, serving
 
 KEY_FIELDS = {"id", "name", "prefix", "scopes", "created_at", "expires_at", "last_used_at", "revoked_at"}
 APP_FIELDS = {"id", "slug", "name", "description", "kind", "permissions", "requires_user", "launch", "process", "created_at", "updated_at"}

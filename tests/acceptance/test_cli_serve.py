@@ -19,30 +19,12 @@ import httpx
 import psutil
 import pytest
 
+from tests.acceptance.commands import environment, homeport
+
 # A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
 PROCESS_TIMEOUT_S = 90.0
 ANSWER_TIMEOUT_S = 5.0
 KEY = re.compile(r"^  (hp_local_\w+)$", re.MULTILINE)
-
-
-def environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """The environment of a command that works on ``data_dir``."""
-    # With compiled modules kept, as on a user's machine.
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return inherited | {"HOMEPORT_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"} | settings
-
-
-def homeport(data_dir: Path, *arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "homeport", *arguments],
-        env=environment(data_dir, **settings),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PROCESS_TIMEOUT_S,
-        check=False,
-    )
 
 
 @dataclass

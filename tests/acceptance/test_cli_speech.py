@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.commands import environment, homeport
 from tests.acceptance.servers import eventually
-from tests.acceptance.test_cli_serve import PROCESS_TIMEOUT_S, environment, homeport
+from tests.acceptance.test_cli_serve import PROCESS_TIMEOUT_S
 from tests.sounds import wrong_words
 from tests.virtual_microphone import NO_SOUND, VirtualMicrophone, virtual_microphone
 from tests.whisper_fixture import SENTENCE as WHAT_WHISPER_HEARS

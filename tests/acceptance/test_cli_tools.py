@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.acceptance.commands import homeport
 from tests.acceptance.test_cli_commands import listed, refusal, run
-from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, homeport, serving
+from tests.acceptance.test_cli_serve import ANSWER_TIMEOUT_S, Server, serving
 
 STAND_IN = str(Path(__file__).resolve().parents[2] / "contract" / "mcp_server.py")
 

@@ -8,16 +8,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from homeport.contract import Contract, load_contract
 from homeport.contract.loading import each_operation
 from homeport.contract.operations import Resolver
-from homeport.http.error_bodies import ERROR_BODIES, PROBLEM_SURFACES
+from homeport.http.error_bodies import PROBLEM_SURFACES
 from tests.acceptance.servers import TIMEOUT_S, Admin, Server
+from tests.document import CONTRACT, DOCUMENT
 
 Json = dict[str, Any]
 
-CONTRACT: Contract = load_contract(surfaces=ERROR_BODIES, strict_surfaces=PROBLEM_SURFACES)
-DOCUMENT: Json = CONTRACT.bundle.document
 RESOLVE = Resolver(DOCUMENT)
 OPERATIONS = [(method.upper(), path, operation) for path, method, operation in each_operation(DOCUMENT)]
 SECURED = [each for each in OPERATIONS if each[2]["security"]]

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.acceptance.commands import environment, homeport
 from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Server, Servers, eventually
 
 GRANTS = ("vectors.read", "vectors.write", "llm.embed")
@@ -145,18 +146,7 @@ def cli_server(shared_servers: Servers) -> Server:
 
 def command(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command on the server's data."""
-    return subprocess.run(
-        [sys.executable, "-m", "homeport", "vectors", *arguments],
-        env=environment(server),
-        capture_output=True,
-        text=True,
-        timeout=PROCESS_TIMEOUT_S,
-        check=False,
-    )
-
-
-def environment(server: Server) -> dict[str, str]:
-    return os.environ | {"HOMEPORT_DATA_DIR": str(server.data_dir), "HOMEPORT_OLLAMA_URL": "off", "PYTHONUNBUFFERED": "1"}
+    return homeport(server.data_dir, "vectors", *arguments, HOMEPORT_OLLAMA_URL="off")
 
 
 def run(server: Server, *arguments: str) -> str:
@@ -266,7 +256,9 @@ def test_ctrl_c_stops_cleanly_and_a_second_run_goes_on(cli_server: Server, tmp_p
     # On a terminal, where the progress is shown.
     terminal, inner = pty.openpty()
     command_line = [sys.executable, "-m", "homeport", "vectors", "ingest", str(folder), "-w", "many"]
-    with subprocess.Popen(command_line, env=environment(cli_server) | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=inner) as process:
+    with subprocess.Popen(
+        command_line, env=environment(cli_server.data_dir, HOMEPORT_OLLAMA_URL="off", TERM="xterm"), stdout=subprocess.PIPE, stderr=inner
+    ) as process:
         os.close(inner)
         shown = bytearray()
         begun = threading.Event()

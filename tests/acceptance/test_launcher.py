@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.acceptance import commands
 from tests.acceptance.servers import PROCESS_TIMEOUT_S, Admin, Json, Server, Servers, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +26,7 @@ TAKE_OVER_S = 40.0
 
 def homeport(data_dir: Path, *arguments: str, **settings: str) -> str:
     """Run a command that must succeed; returns what it prints."""
-    environment = os.environ | {"HOMEPORT_DATA_DIR": str(data_dir), "HOMEPORT_OLLAMA_URL": "off"} | settings
-    command = [sys.executable, "-m", "homeport", *arguments]
-    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=PROCESS_TIMEOUT_S)
+    done = commands.homeport(data_dir, *arguments, **({"HOMEPORT_OLLAMA_URL": "off"} | settings))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -115,7 +114,7 @@ def test_how_an_app_is_started_is_shown_without_its_secrets(admin: Admin) -> Non
 def test_an_app_runs_in_a_terminal_until_ctrl_c_and_leaves_nothing(servers: Servers) -> None:
     data_dir = servers.folder / "terminal"
     register(data_dir, "in-terminal", "deaf", "child")
-    environment = os.environ | {"HOMEPORT_DATA_DIR": str(data_dir), "HOMEPORT_OLLAMA_URL": "off", "PYTHONUNBUFFERED": "1"}
+    environment = commands.environment(data_dir, HOMEPORT_OLLAMA_URL="off")
     command = [sys.executable, "-m", "homeport", "apps", "run", "in-terminal"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True) as running:
         assert running.stdout is not None

@@ -35,8 +35,11 @@ def servers(folder: Path, running_upstream: RunningUpstream) -> Iterator[Servers
 
 @pytest.fixture(scope="module")
 def server(servers: Servers, microphone: VirtualMicrophone) -> Server:
-    """A server whose machine has a microphone."""
-    return servers.start("listening", **microphone.environment)
+    """A server whose machine has a microphone. It has loaded what it recognizes speech with: on a busy machine that alone takes longer than
+    the official client waits."""
+    server = servers.start("listening", **microphone.environment)
+    assert post(server, timeout=200).status_code == 200
+    return server
 
 
 @pytest.fixture(scope="module")

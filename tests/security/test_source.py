@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ ADDRESS_OPENERS = re.compile(
 )
 
 
+@cache
 def sources() -> dict[str, ast.Module]:
     """Every file of the program, parsed."""
     files = [file for tree in TREES for file in sorted((ROOT / tree).rglob("*.py"))]
@@ -86,21 +88,20 @@ def sources() -> dict[str, ast.Module]:
     return {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in names.items() if name not in DEVELOPERS_TOOLS}
 
 
-SOURCES = sources()
-
-
 def calls(tree: ast.AST) -> list[tuple[str, ast.Call]]:
     """Every call below a node, by the dotted name of what is called."""
     return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-CALLS = {name: calls(tree) for name, tree in SOURCES.items()}
-IMPORTS = {name: [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)] for name, tree in SOURCES.items()}
+@cache
+def all_calls() -> dict[str, list[tuple[str, ast.Call]]]:
+    """Every call of the program, by file."""
+    return {name: calls(tree) for name, tree in sources().items()}
 
 
 def places(is_one: Callable[[str, ast.Call], bool]) -> set[str]:
     """The files with such a call."""
-    return {name for name, made in CALLS.items() if any(is_one(*each) for each in made)}
+    return {name for name, made in all_calls().items() if any(is_one(*each) for each in made)}
 
 
 def test_programs_are_started_only_where_it_was_looked_at() -> None:
@@ -108,7 +109,7 @@ def test_programs_are_started_only_where_it_was_looked_at() -> None:
 
 
 def test_no_program_is_started_through_a_shell_or_from_one_text() -> None:
-    for name, made in CALLS.items():
+    for name, made in all_calls().items():
         for called, call in made:
             if PROGRAM_STARTERS.search(called):
                 assert not [each for each in call.keywords if each.arg == "shell"], name
@@ -121,7 +122,7 @@ def test_addresses_are_opened_only_where_it_was_looked_at() -> None:
 
 
 def test_no_redirect_is_followed_by_a_library_and_certificates_are_checked() -> None:
-    for name, made in CALLS.items():
+    for name, made in all_calls().items():
         for called, call in made:
             said = {each.arg: ast.unparse(each.value) for each in call.keywords}
             assert said.get("follow_redirects", "False") == "False", f"{name}: {called}"
@@ -130,7 +131,7 @@ def test_no_redirect_is_followed_by_a_library_and_certificates_are_checked() -> 
             assert said.get("ssl") != "False", f"{name}: {called}"
     unchecked = {
         name
-        for name, tree in SOURCES.items()
+        for name, tree in sources().items()
         if any(isinstance(each, ast.Attribute) and each.attr == "CERT_NONE" for each in ast.walk(tree))
     }
     assert unchecked == {"adapters/processes/asking.py"}
@@ -142,7 +143,7 @@ def test_values_never_stand_in_the_text_of_sql() -> None:
     )
     found = {
         name
-        for name, tree in SOURCES.items()
+        for name, tree in sources().items()
         for node, is_fragment in _run_texts(tree)
         if _is_put_together(node) and (is_fragment or words.search(ast.unparse(node)))
     }
@@ -178,7 +179,8 @@ def test_what_is_never_safe_is_never_used(forbidden: str) -> None:
     module, _, function = forbidden.rpartition(".")
     bare = {forbidden, f"{module.rpartition('.')[2]}.{function}" if module else function}
     assert places(lambda called, _: called in bare) == set(), NEVER[forbidden]
-    for name, imports in IMPORTS.items():
+    for name, tree in sources().items():
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         taken = {each.name for node in imports if module and node.module == module for each in node.names}
         assert function not in taken, f"{name}: {NEVER[forbidden]}"
 
@@ -186,7 +188,7 @@ def test_what_is_never_safe_is_never_used(forbidden: str) -> None:
 def test_yaml_is_read_by_a_safe_loader_only() -> None:
     loaders = {
         ast.unparse(call.keywords[-1].value)
-        for tree in SOURCES.values()
+        for tree in sources().values()
         for called, call in calls(tree)
         if called in {"yaml.load", "yaml.compose"}
     }
@@ -203,14 +205,14 @@ def test_yaml_is_read_by_a_safe_loader_only() -> None:
 
 
 def test_temporary_names_are_never_guessable() -> None:
-    used = {called for made in CALLS.values() for called, _ in made if called.startswith("tempfile.")}
+    used = {called for made in all_calls().values() for called, _ in made if called.startswith("tempfile.")}
     assert used == {"tempfile.mkdtemp", "tempfile.mkstemp", "tempfile.TemporaryDirectory"}
 
 
 PATTERNS = sorted(
     {
         (name, ast.literal_eval(call.args[0]), "IGNORECASE" in ast.unparse(call))
-        for name, made in CALLS.items()
+        for name, made in all_calls().items()
         for called, call in made
         if called.split(".")[-1] in {"compile", "search", "match", "fullmatch", "sub", "findall", "finditer", "split"}
         and called.startswith("re.")

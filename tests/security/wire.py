@@ -5,18 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from homeport.contract import load_contract
 from homeport.contract.loading import each_operation
 from homeport.contract.operations import Resolver
-from homeport.http.error_bodies import ERROR_BODIES, PROBLEM_SURFACES
 from tests.acceptance.servers import TIMEOUT_S
+from tests.document import DOCUMENT
 
 Json = dict[str, Any]
 
-CONTRACT = load_contract(surfaces=ERROR_BODIES, strict_surfaces=PROBLEM_SURFACES)
-RESOLVE = Resolver(CONTRACT.bundle.document)
+RESOLVE = Resolver(DOCUMENT)
 OPERATIONS: dict[str, tuple[str, str, Json]] = {
-    f"{method.upper()} {path}": (method.upper(), path, operation) for path, method, operation in each_operation(CONTRACT.bundle.document)
+    f"{method.upper()} {path}": (method.upper(), path, operation) for path, method, operation in each_operation(DOCUMENT)
 }
 
 

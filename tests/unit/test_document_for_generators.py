@@ -6,13 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from homeport.contract import load_contract
 from homeport.contract.loading import each_operation
-from homeport.http.error_bodies import ERROR_BODIES
+from tests.document import CONTRACT
 
 Json = dict[str, Any]
 
-DOCUMENT: Json = orjson.loads(load_contract(surfaces=ERROR_BODIES).published.content)
+DOCUMENT: Json = orjson.loads(CONTRACT.published.content)
 SCHEMAS: dict[str, Json] = DOCUMENT["components"]["schemas"]
 OBJECTS = {name: schema for name, schema in SCHEMAS.items() if "properties" in schema}
 

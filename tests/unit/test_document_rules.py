@@ -11,20 +11,19 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
-from homeport.contract import Operation, load_contract
-from homeport.contract.loading import CONTRACT_ROOT, each_operation, load_bundle
+from homeport.contract import Operation
+from homeport.contract.loading import CONTRACT_ROOT, each_operation
 from homeport.contract.operations import Resolver
 from homeport.contract.schemas import Schemas
 from homeport.contract.tools import Tool
-from homeport.http.error_bodies import ERROR_BODIES
+from tests.document import CONTRACT, DOCUMENT
 
 Json = dict[str, Any]
 
-DOCUMENT: Json = load_bundle().document
 OPERATIONS = {f"{method.upper()} {path}": operation for path, method, operation in each_operation(DOCUMENT)}
 RESOLVE = Resolver(DOCUMENT)
 SCHEMAS = Schemas(DOCUMENT)
-TOOLS = load_contract(surfaces=ERROR_BODIES).tools
+TOOLS = CONTRACT.tools
 
 SECURITY: dict[str, list[list[Json]]] = {
     "admin": [[{"apiKey": []}, {"apiKeyHeader": []}]],

@@ -12,14 +12,14 @@ from openapi_spec_validator import OpenAPIV30SpecValidator, OpenAPIV31SpecValida
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4, DRAFT202012
 
-from homeport.contract.loading import each_operation, load_bundle
+from homeport.contract.loading import each_operation
 from homeport.contract.modern import to_openapi_31
 from homeport.contract.operations import Resolver
 from homeport.contract.schemas import Schemas
+from tests.document import DOCUMENT
 
 Json = dict[str, Any]
 
-DOCUMENT: Json = load_bundle().document
 MODERN = to_openapi_31(DOCUMENT)
 RESOLVE = Resolver(DOCUMENT)
 SCHEMAS = Schemas(DOCUMENT)

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self, TypeVar
 import httpx
 import psutil
 
+from tests.acceptance.forking import Forked
 from tests.nginx import running_nginx
 
 # A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
@@ -60,7 +61,7 @@ def memory_folder() -> Iterator[Path]:
 class Server:
     """A ``homeport serve`` that was started."""
 
-    process: subprocess.Popen[str]
+    process: Forked | subprocess.Popen[bytes]
     data_dir: Path
     log_path: Path
     _output: "queue.Queue[str]"
@@ -192,14 +193,13 @@ class Servers:
 
     def begin(self, data_dir: str, *arguments: str, log_path: Path | None = None, **settings: str) -> Server:
         """Start a server on the named data directory and a free port, and return at once. Several may write one log."""
-        command = [sys.executable, "-m", "homeport", "serve", "--port", "0", *arguments]
         environment = os.environ | self._settings | {"HOMEPORT_DATA_DIR": str(self.folder / data_dir)} | settings
         if log_path is None:
             log_path = self.folder / f"{len(self.started)}.log"
             log_path.unlink(missing_ok=True)  # what others have left who used the folder before
-        with log_path.open("a", encoding="utf-8") as log:
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
-        server = Server(process, self.folder / data_dir, log_path, _lines_of(process))
+        log_path.touch()
+        process, lines = _begin(("serve", "--port", "0", *arguments), environment, log_path)
+        server = Server(process, self.folder / data_dir, log_path, lines)
         self.started.append(server)
         return server
 
@@ -233,8 +233,6 @@ class Servers:
                 # Left by a server that was killed; its data is thrown away.
                 postgres.send_signal(signal.SIGQUIT)
                 postgres.wait(PROCESS_TIMEOUT_S)
-            if server.process.stdout is not None:
-                server.process.stdout.close()
         assert all(ended), "a server did not stop when it was told to"
 
 
@@ -248,20 +246,28 @@ def _end(server: Server) -> bool:
     return True
 
 
-def _lines_of(process: subprocess.Popen[str]) -> "queue.Queue[str]":
-    """What a process prints, line by line; an empty text at the end."""
+def _begin(
+    arguments: tuple[str, ...], environment: dict[str, str], log_path: Path
+) -> "tuple[Forked | subprocess.Popen[bytes], queue.Queue[str]]":
+    """Start the command line; returns the process, and the lines that it tells, the last of which is empty."""
     lines: queue.Queue[str] = queue.Queue()
-    output = process.stdout
-    assert output is not None
+    told = Path(tempfile.mkdtemp(prefix="homeport-told-"), "stdout")
+    os.mkfifo(told)
 
     def read() -> None:
-        with suppress(ValueError):  # closed
+        with told.open(encoding="utf-8") as output:
+            shutil.rmtree(told.parent)
             for line in output:
                 lines.put(line)
         lines.put("")
 
     threading.Thread(target=read, daemon=True).start()
-    return lines
+    if "LD_PRELOAD" not in environment:
+        return Forked(arguments, environment, stdin=Path(os.devnull), stdout=told, stderr=log_path), lines
+    # That works from a program's start only.
+    with told.open("w") as output, log_path.open("a") as log:
+        command = [sys.executable, "-m", "homeport", *arguments]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=log), lines
 
 
 class Admin:

@@ -428,6 +428,7 @@ def test_without_a_model_there_is_a_sentence_that_says_what_to_do(servers: Serve
         assert talker.session(session["session_id"])["agent"]["model"] is None
 
 
+@pytest.mark.long
 def test_any_process_goes_on_with_a_session_also_after_a_restart(servers: Servers) -> None:
     first = servers.start("pair")
     key = {"x-api-key": first.first_key or ""}

@@ -222,6 +222,7 @@ def test_what_a_run_does_not_cover_stays(cli_server: Server, notes: Path, tmp_pa
     assert len(documents_of(cli_server, "kept")) == 4
 
 
+@pytest.mark.long
 def test_the_vectors_belong_to_who_is_named(cli_server: Server, notes: Path) -> None:
     assert cli_server.first_key is not None
     admin = Admin(cli_server.url, cli_server.first_key)
@@ -248,6 +249,7 @@ def test_another_model_and_sizes_that_make_no_sense_are_refused_in_a_sentence(cl
     assert refused.returncode == 1
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_cleanly_and_a_second_run_goes_on(cli_server: Server, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

@@ -269,6 +269,7 @@ def common(database: str, folder: Path, running_upstream: RunningUpstream) -> It
         yield servers
 
 
+@pytest.mark.long
 def test_after_a_restart_all_that_was_under_way_ends_once(servers: Servers, threads: ThreadPoolExecutor, tmp_path: Path) -> None:
     server = servers.start("restarted")
     key = server.first_key

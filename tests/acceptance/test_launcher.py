@@ -159,6 +159,7 @@ def test_a_server_that_is_told_to_stop_leaves_no_app_and_the_next_one_starts_it_
     running_one(PROGRAM, "stopping")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_second_there", [False, True], ids=["after a restart", "by a second server"])
 def test_after_a_kill_of_the_server_exactly_one_is_started_again(servers: Servers, is_second_there: bool) -> None:
     name = f"killed-{is_second_there}"
@@ -177,6 +178,7 @@ def test_after_a_kill_of_the_server_exactly_one_is_started_again(servers: Server
     assert [process.pid for process in processes_of(PROGRAM, name)] == [again.pid]
 
 
+@pytest.mark.long
 def test_what_is_to_start_with_the_server_does_until_that_is_switched_off(servers: Servers) -> None:
     server = servers.start("auto")
     register(server.data_dir, "auto", "auto")

@@ -24,6 +24,8 @@ from tests.integration.external_postgres import ExternalServer, external_binarie
 from tests.integration.servers import run_sql
 from tests.system_packages import require_package
 
+pytestmark = pytest.mark.long
+
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 WAIT_S = 6.0

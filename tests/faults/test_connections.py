@@ -160,6 +160,7 @@ STREAMS: dict[str, dict[str, object]] = {
 }
 
 
+@pytest.mark.long
 def test_readers_that_stop_reading(server: Server, admin: Admin, upstream: RunningUpstream, opened: ExitStack, row: Row) -> None:
     row.fault(
         "Slow readers of streams",

@@ -230,7 +230,7 @@ def run(folder: Path, caller: str, *broken: str) -> set[str]:
                 "": "Custom check failed: `EveryOperationSucceeds`",
             },
         ),
-        (
+        pytest.param(
             DEVELOPER,
             {
                 "schema": "Response violates schema",
@@ -239,6 +239,7 @@ def run(folder: Path, caller: str, *broken: str) -> set[str]:
                 "type": "Undocumented Content-Type",
                 "event": "Custom check failed: `streams_are_whole_and_as_declared`",
             },
+            marks=pytest.mark.long,
         ),
         (
             DEVELOPER,
@@ -249,8 +250,8 @@ def run(folder: Path, caller: str, *broken: str) -> set[str]:
                 "end": "Custom check failed: `streams_are_whole_and_as_declared`",
             },
         ),
-        (STRANGER, {"permission": "Custom check failed: `a_stranger_is_refused`"}),
-        (ANONYMOUS, {"challenge": "Custom check failed: `nobody_gets_in`"}),
+        pytest.param(STRANGER, {"permission": "Custom check failed: `a_stranger_is_refused`"}, marks=pytest.mark.long),
+        pytest.param(ANONYMOUS, {"challenge": "Custom check failed: `nobody_gets_in`"}, marks=pytest.mark.long),
     ],
     ids=["what is answered", "what follows", "who and what is taken", "an app without grants", "nobody"],
 )

@@ -27,7 +27,8 @@ from tests.mcp_servers import own_over, spec_of
 
 pytestmark = pytest.mark.anyio
 
-TRANSPORTS: list[Any] = ["http", "sse"]
+# The older one in the long form: nearly everything is the same code.
+TRANSPORTS: list[Any] = ["http", pytest.param("sse", marks=pytest.mark.long)]
 
 
 class PinnedNames(Outbound):

@@ -22,10 +22,10 @@ from tests.mcp_servers import bare, own, spec_of
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOTS = 50
+BOOTS = 15
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+@pytest.fixture(scope="module", params=[pytest.param(False, id="asyncio", marks=pytest.mark.long), pytest.param(True, id="uvloop")])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """Processes are each event loop's own affair; the server runs on uvloop, the commands on asyncio."""
     return "asyncio", {"use_uvloop": request.param}
@@ -119,7 +119,7 @@ async def test_orphans_of_a_server_that_fall_to_this_process_are_buried(tmp_path
         assert libc.prctl(become_reaper, 0, 0, 0, 0) == 0
 
 
-async def test_fifty_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_many_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
     spec = spec_of(bare())
     before: tuple[set[int], set[str], set[int]] | None = None
     async with open_sessions(tmp_path) as sessions:

@@ -186,7 +186,7 @@ def change(mutant: bytearray, chance: random.Random) -> None:
 def test_damaged_files_are_read_as_far_as_they_go_or_refused(container: str, codec: str, rate: int) -> None:
     content = make_file(tone(rate, DURATION_S, 2), rate, container, codec)
     outcomes = set()
-    for mutant in mutants(content, 150):
+    for mutant in mutants(content, 60):
         try:
             outcomes.add(decode(mutant, max_s=60).rate)
         except (InvalidRequest, PayloadTooLarge) as error:
@@ -212,7 +212,7 @@ async def test_files_are_decoded_in_threads() -> None:
 def test_memory_is_given_back() -> None:
     import psutil
 
-    content = make_file(tone(44_100, 20.0, 2), 44_100, "mp3", "libmp3lame")
+    content = make_file(tone(44_100, 5.0, 2), 44_100, "mp3", "libmp3lame")
     for _ in range(10):
         decode(content, max_s=60)
     before = psutil.Process().memory_info().rss

@@ -7,8 +7,6 @@ them does: it is read down to the HTTP client's own exception.
 from collections.abc import Iterator
 from json import JSONDecodeError
 
-import httpx
-
 from adapters.chat import Endpoint
 from adapters.model_failures import CONVERSATION, KNOWN_CODES, bad_answer, refused, too_slow, unreachable
 from homeport.errors import AppError
@@ -16,6 +14,8 @@ from homeport.errors import AppError
 
 def error_of(endpoint: Endpoint, model: str, error: Exception, limit_s: float, what: str = CONVERSATION) -> AppError:
     """The error of ``adapters.model_failures`` for what LiteLLM raised."""
+    import httpx
+
     for cause in _causes(error):
         if isinstance(cause, httpx.HTTPStatusError):
             code = _code_of(error)
@@ -55,6 +55,8 @@ def _code_of(error: Exception) -> str | None:
 
 def status_of(error: Exception) -> int:
     """The status that a provider answered with, as far as LiteLLM tells; 0 when there was none."""
+    import httpx
+
     for cause in _causes(error):
         if isinstance(cause, httpx.HTTPStatusError):
             return cause.response.status_code

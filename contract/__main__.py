@@ -1,7 +1,8 @@
 """``python -m contract``: does the running server keep what its document promises?
 
 Starts a stand-in for a model server and a real server, and lets Schemathesis test every operation of the document that the server
-publishes, over HTTP: first as nobody and as an app that holds nothing, who must be refused, then as a developer who may do everything.
+publishes, over HTTP: as nobody and as an app that holds nothing, who must be refused, and as a developer who may do everything.
+Schemathesis and the server wait for each other most of the time, so there are two servers, and two lines of tests at once.
 ``schemathesis.toml``, ``hooks.py`` and ``exclusions.py`` say how.
 
 The short form is for every day. ``--long`` draws 500 requests an operation for each caller, from five seeds, and takes hours: each seed has
@@ -15,8 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +40,7 @@ SUMMARIES = ROOT / "build" / "contract"
 WIDTH = 120
 INTERRUPTED = 130
 INTERRUPT_S = 5.0
-SHORT_EXAMPLES = 25
+SHORT_EXAMPLES = 10
 LONG_EXAMPLES = 500
 LONG_SEEDS = (1, 2, 3, 4, 5)
 SEQUENCES = ("--warnings=off", "--phases=stateful", "--exclude-checks=EveryOperationSucceeds")
@@ -70,6 +73,46 @@ class Outcome:
     report: dict[str, Any]
     links: tuple[int, int]
 
+    @property
+    def failures(self) -> int:
+        """How many different ones. A round that has failed without a failure of its own has not been run to its end."""
+        return self.report.get("test_cases", {}).get("unique_failures", 0) or int(self.status != 0)
+
+
+class Stop:
+    """Ends the processes of all lines of tests, and lets none begin."""
+
+    def __init__(self) -> None:
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._wanted = threading.Event()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it was said."""
+        return self._wanted.is_set()
+
+    def wait(self) -> None:
+        """Wait until it is said."""
+        self._wanted.wait()
+
+    def now(self) -> None:
+        """Say it. After Ctrl-C, which reaches the processes, too, they end by themselves; a signal to this process alone does not."""
+        self._wanted.set()
+        for process in list(self._processes):
+            try:
+                process.wait(INTERRUPT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    @contextmanager
+    def running(self, process: "subprocess.Popen[str]") -> Iterator[None]:
+        """A process to be ended."""
+        self._processes.add(process)
+        try:
+            yield
+        finally:
+            self._processes.discard(process)
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -86,20 +129,26 @@ class Summary:
     took_s: float
 
 
-def rounds(seed: int, max_examples: int, operations: list[str]) -> list[Round]:
-    """What is run, in this order."""
+def rounds(seed: int, max_examples: int, operations: list[str]) -> tuple[list[Round], list[Round]]:
+    """What is run: two lists at once, each in its order and against a server of its own."""
     is_long = max_examples > SHORT_EXAMPLES
     only = (f"--seed={seed}", *(f"--include-operation-id={name}" for name in operations))
     examples = f"--max-examples={max_examples}"
     refused = {caller: (*only, *((examples, *REFUSED) if is_long else shortly)) for caller, shortly in REFUSED_SHORTLY.items()}
     sequences = (*only, f"--max-examples={max(max_examples, LEAST_SEQUENCES)}", *SEQUENCES)
-    return [
-        Round("As nobody, who must be refused", ANONYMOUS, refused[ANONYMOUS]),
-        Round("As an app without grants, which must be refused", STRANGER, refused[STRANGER]),
-        Round("As a developer", DEVELOPER, (*only, examples, "--phases=examples,coverage,fuzzing"), is_quiet=False),
-        # A sequence leads from operation to operation.
-        *([] if operations else [Round("As a developer, in sequences of requests", DEVELOPER, sequences, is_quiet=False)]),
-    ]
+    return (
+        [
+            Round("As a developer, what the document says", DEVELOPER, (*only, "--phases=examples,coverage"), is_quiet=False),
+            Round("As nobody, who must be refused", ANONYMOUS, refused[ANONYMOUS]),
+        ],
+        [
+            # The examples leave something behind that what is drawn can be about.
+            Round("As a developer, what is drawn", DEVELOPER, (*only, examples, "--warnings=off", "--phases=examples,fuzzing")),
+            # A sequence leads from operation to operation.
+            *([] if operations else [Round("As a developer, in sequences of requests", DEVELOPER, sequences)]),
+            Round("As an app without grants, which must be refused", STRANGER, refused[STRANGER]),
+        ],
+    )
 
 
 def main(
@@ -130,36 +179,49 @@ def main(
 
 
 def _run_seed(seed: int, max_examples: int, operations: list[str], title: str, *, hold: bool) -> Summary:
-    """Run the rounds of one seed against a new server. Its log is left behind when there are failures."""
+    """Run the rounds of one seed, each list of them against a new server."""
     BEHAVIOURS["gpt-4o"] = echo  # the model that the document's examples ask for
-    log = Path(tempfile.mkstemp(prefix="homeport-contract-", suffix=".log")[1])
     began = time.monotonic()
-    is_log_kept = True
-    try:
-        with _folder() as folder, serve_in_thread() as upstream:
-            print(f"{title}: starting the server, and a stand-in for its model provider …", flush=True)
-            with run_server(folder, log, upstream) as server:
-                callers = make_callers(server, folder, upstream.base_url)
-                outcomes = []
-                for each in rounds(seed, max_examples, operations):
-                    print(f"\n{title}, {(time.monotonic() - began) / 60:.0f} min: {each.title[0].lower()}{each.title[1:]} …", flush=True)
-                    outcomes.append(_test(each, server, callers, folder, upstream.base_url))
-                summary = _summarize(seed, max_examples, outcomes, time.monotonic() - began)
-                is_log_kept = summary.failures > 0
-                print(f"{title}: " + (f"FAILED. The server's log: {log}" if is_log_kept else "no failures."), flush=True)
-                if hold and summary.failures:
-                    print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
-                    signal.pause()
-    except KeyboardInterrupt:
-        is_log_kept = False
-        raise
-    finally:
-        if not is_log_kept:
-            log.unlink(missing_ok=True)
+    print(f"{title}: starting servers, each with a stand-in for its model provider …", flush=True)
+    stop = Stop()
+    with ThreadPoolExecutor() as threads:
+        lines = [threads.submit(_run_line, line, title, stop, hold=hold) for line in rounds(seed, max_examples, operations)]
+        try:
+            outcomes = [outcome for line in lines for outcome in line.result()]
+        except BaseException:
+            stop.now()
+            raise
+    summary = _summarize(seed, max_examples, outcomes, time.monotonic() - began)
     if not operations:
         SUMMARIES.mkdir(parents=True, exist_ok=True)
         (SUMMARIES / f"seed-{seed}-{max_examples}.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     return summary
+
+
+def _run_line(line: list[Round], title: str, stop: Stop, *, hold: bool) -> list[Outcome]:
+    """Run rounds one after the other against a new server. Its log is left behind when there are failures."""
+    log = Path(tempfile.mkstemp(prefix="homeport-contract-", suffix=".log")[1])
+    is_log_kept = True
+    outcomes: list[Outcome] = []
+    try:
+        with _folder() as folder, serve_in_thread() as upstream, run_server(folder, log, upstream) as server:
+            callers = make_callers(server, folder, upstream.base_url)
+            for each in line:
+                if stop.is_wanted:
+                    break
+                began = time.monotonic()
+                outcome = _test(each, server, callers, folder, upstream.base_url, stop)
+                outcomes.append(outcome)
+                verdict = f"FAILED. The server's log: {log}" if outcome.failures else "no failures."
+                print(f"\n{title}: {each.title[0].lower()}{each.title[1:]}, {time.monotonic() - began:.0f} s: {verdict}", flush=True)
+            is_log_kept = not stop.is_wanted and any(each.failures for each in outcomes)
+            if hold and is_log_kept:
+                print(f"The server runs at {server.url} until Ctrl-C.", flush=True)
+                stop.wait()
+    finally:
+        if not is_log_kept:
+            log.unlink(missing_ok=True)
+    return outcomes
 
 
 @contextmanager
@@ -172,7 +234,7 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path, upstream_url: str) -> Outcome:
+def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path, upstream_url: str, stop: Stop) -> Outcome:
     """Run Schemathesis in a process of its own."""
     report = folder / "report.json"
     report.unlink(missing_ok=True)
@@ -189,7 +251,10 @@ def _test(planned: Round, server: RunningServer, callers: Callers, folder: Path,
     }
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", str(callers.document), f"--url={server.url}"]
     command += ["--report=json", f"--report-json-path={report}", *planned.options]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as process:
+    with (
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as process,
+        stop.running(process),
+    ):
         said = _read(process, is_shown=not planned.is_quiet)
     if planned.is_quiet and process.returncode != 0:
         print(said, flush=True)
@@ -201,25 +266,15 @@ def _read(process: "subprocess.Popen[str]", *, is_shown: bool) -> str:
     """What the process says until it ends."""
     said: list[str] = []
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            said.append(line)
-            if is_shown:
-                print(line, end="", flush=True)
-    except KeyboardInterrupt:
-        # Ctrl-C reached it, too, and it ends by itself; a signal to this process alone did not.
-        try:
-            process.wait(INTERRUPT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise
+    for line in process.stdout:
+        said.append(line)
+        if is_shown:
+            print(line, end="", flush=True)
     return "".join(said)
 
 
 def _summarize(seed: int, max_examples: int, outcomes: list[Outcome], took_s: float) -> Summary:
     reports = [outcome.report for outcome in outcomes if outcome.report.get("operations")]
-    # A round that has failed without a failure of its own has not been run to its end.
-    failures = [outcome.report.get("test_cases", {}).get("unique_failures", 0) or int(outcome.status != 0) for outcome in outcomes]
     followed, links = max((outcome.links for outcome in outcomes), default=(0, 0))
     return Summary(
         seed=seed,
@@ -229,7 +284,7 @@ def _summarize(seed: int, max_examples: int, outcomes: list[Outcome], took_s: fl
         requests=sum(report["test_cases"]["generated"] for report in reports),
         links_followed=followed,
         links=links,
-        failures=sum(failures),
+        failures=sum(each.failures for each in outcomes),
         took_s=round(took_s, 1),
     )
 

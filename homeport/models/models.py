@@ -10,7 +10,6 @@ from adapters.chat import ChatRequest, ChatResult, ChatStream, ChatTransport, En
 from adapters.embedding import EmbeddingRequest, EmbeddingResult, EmbeddingTransport
 from adapters.litellm import LiteLLM
 from adapters.model_catalog import Role, context_window_of, load_catalog
-from adapters.openai_protocol import OpenAIProtocol
 from adapters.postgres import Database, Notifications
 from adapters.speech import SpeechRequest, SpeechResult, SpeechTransport
 from homeport.errors import InvalidRequest
@@ -33,6 +32,7 @@ from homeport.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.minilm import MiniLM
+    from adapters.openai_protocol import OpenAIProtocol
 
 REPORT_SPAN = timedelta(days=7)
 
@@ -42,7 +42,7 @@ class Models:
     in the background."""
 
     def __init__(self, settings: Settings, database: Database, secret_box: SecretBox, environ: Mapping[str, str] = os.environ) -> None:
-        self._direct = OpenAIProtocol(settings.chat_timeout_s, settings.stream_idle_s)
+        self._direct: OpenAIProtocol | None = None
         self._litellm = LiteLLM(settings.chat_timeout_s, settings.stream_idle_s)
         self._timeout_s = settings.chat_timeout_s
         self._stream_idle_s = settings.stream_idle_s
@@ -240,7 +240,7 @@ class Models:
 
     async def test_provider(self, name: str) -> ProviderTest:
         """Try a provider, and say in a sentence whether it works or what is wrong."""
-        return await Trial(self._resolver, self._direct, self._litellm, self.embed, self.speak).run(name)
+        return await Trial(self._resolver, self._open_direct(), self._litellm, self.embed, self.speak).run(name)
 
     async def report_usage(self, since: datetime | None = None, until: datetime | None = None, group_by: GroupBy = "model") -> UsageReport:
         """How much models were used: since REPORT_SPAN ago, until now, unless said otherwise."""
@@ -255,6 +255,8 @@ class Models:
             await asyncio.to_thread(load_catalog)
         if any(provider.endpoint.kind != DIRECT for provider in configured):
             await self._litellm.warm()
+        if any(provider.endpoint.kind == DIRECT for provider in configured):
+            await asyncio.to_thread(self._open_direct)
 
     def follow(self, notifications: Notifications) -> None:
         """Know at once which providers, routes and limits another process has changed, instead of some seconds later."""
@@ -264,21 +266,30 @@ class Models:
         """Write down what was used, and close connections to providers."""
         await self.usage.close()
         await self._lists.close()
-        await self._direct.close()
+        if self._direct is not None:
+            await self._direct.close()
         await self._litellm.close()
         if self._native is not None:
             await self._native.close()
 
     def _transport(self, endpoint: Endpoint) -> ChatTransport:
-        return self._direct if endpoint.kind == DIRECT else self._litellm
+        return self._open_direct() if endpoint.kind == DIRECT else self._litellm
 
     def _embedding_transport(self, endpoint: Endpoint) -> EmbeddingTransport:
         if endpoint.kind == NATIVE:
             return self._open_native()
-        return self._direct if endpoint.kind == DIRECT else self._litellm
+        return self._open_direct() if endpoint.kind == DIRECT else self._litellm
 
     def _speech_transport(self, endpoint: Endpoint) -> SpeechTransport:
-        return self._direct if endpoint.kind == DIRECT else self._litellm
+        return self._open_direct() if endpoint.kind == DIRECT else self._litellm
+
+    def _open_direct(self) -> "OpenAIProtocol":
+        # Its HTTP client takes a while to import: not for a command that asks no model.
+        if self._direct is None:
+            from adapters.openai_protocol import OpenAIProtocol
+
+            self._direct = OpenAIProtocol(self._timeout_s, self._stream_idle_s)
+        return self._direct
 
     def _open_native(self) -> "MiniLM":
         if self._native is None:

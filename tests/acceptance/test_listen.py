@@ -103,6 +103,7 @@ def test_a_wrong_choice_is_refused_at_once(server: Server) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, code)
 
 
+@pytest.mark.long
 def test_many_listeners_leave_nothing_behind(server: Server, microphone: VirtualMicrophone) -> None:
     process = psutil.Process(server.process.pid)
 

@@ -143,7 +143,8 @@ def test_a_stream_has_its_events_and_ends_with_its_connection(server: Server, ap
 def test_a_client_that_leaves_ends_what_was_spoken_for_it(server: Server, app_id: str) -> None:
     with httpx.Client(base_url=server.url, headers={"X-App-Id": app_id}, timeout=30, trust_env=False) as http:
         with http.stream("POST", "/sdk/tts/stream", json={"text": LONG, "provider": "system", "speed": 0.5}) as answer:
-            next(answer.iter_raw())
+            pieces = answer.iter_raw()  # held on to, because without it the connection is closed
+            next(pieces)
             # The head of the sound is sent before the process has become another program.
             speaking = eventually(lambda: [each for each in voices_of(server) if "system_process" in " ".join(each.cmdline())])
             assert len(speaking) <= len(server.processes())

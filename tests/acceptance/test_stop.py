@@ -192,6 +192,7 @@ def test_a_server_that_is_stopped_while_it_starts_leaves_no_database(servers: Se
     assert_stopped(server, postgres)
 
 
+@pytest.mark.long
 def test_what_was_written_before_a_crash_is_there_after_it(servers: Servers, credentials: Credentials) -> None:
     as_app = {"X-App-Id": credentials.app_id}
 

@@ -119,6 +119,7 @@ async def test_orphans_of_a_server_that_fall_to_this_process_are_buried(tmp_path
         assert libc.prctl(become_reaper, 0, 0, 0, 0) == 0
 
 
+@pytest.mark.long
 async def test_many_starts_and_stops_leave_nothing_behind(tmp_path: Path) -> None:
     spec = spec_of(bare())
     before: tuple[set[int], set[str], set[int]] | None = None

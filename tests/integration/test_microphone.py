@@ -159,6 +159,7 @@ async def test_a_recording_that_is_cancelled_closes_the_microphone(microphone: V
     await asyncio.to_thread(eventually, lambda: microphone.recorders() == 0)
 
 
+@pytest.mark.long
 async def test_many_recordings_leave_nothing_behind(microphone: VirtualMicrophone) -> None:
     async def listen(library: str) -> None:
         async with asyncio.timeout(TIMEOUT_S), record((library,)) as recording:

@@ -314,6 +314,7 @@ async def test_a_process_ends_with_its_parent(sentences: int, tmp_path: Path) ->
     await until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.long
 async def test_many_lives_leave_no_process_no_descriptor_and_no_file() -> None:
     def files() -> set[str]:
         return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("homeport-voice-")}

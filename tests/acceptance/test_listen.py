@@ -65,7 +65,7 @@ def recorders(microphone: VirtualMicrophone, wanted: int) -> None:
 @pytest.mark.anyio
 async def test_the_official_client_is_told_what_was_said(server: Server, microphone: VirtualMicrophone, spoken: Pcm) -> None:
     playing = asyncio.create_task(asyncio.to_thread(microphone.play_to_next, spoken))
-    answer = await developer(server).stt.listen({"timeout": 4000, "language": "en-US"})
+    answer = await developer(server).stt.listen({"timeout": 3000, "language": "en-US"})
     await playing
     assert answer["success"] is True
     assert wrong_words(SENTENCE, answer["text"]) <= 1

@@ -22,7 +22,7 @@ serve: $(VENV)/run.stamp ## start the server; ARGS="--port 8080" is passed on
 	@exec $(BIN)/homeport serve $(ARGS)
 
 test: check $(VENV)/sdks.stamp ## run the checks, all tests, clients and the contract run; LONG=1 does more, PYTEST_ARGS="-k words" selects tests
-	$(BIN)/python -m pytest --numprocesses=4 --dist=loadfile $(if $(LONG),-m 'long or not long') $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile $(if $(LONG),-m 'long or not long') $(PYTEST_ARGS)
 	$(MAKE) --no-print-directory clients SHORT=1
 	$(MAKE) --no-print-directory contract
 

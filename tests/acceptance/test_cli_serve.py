@@ -21,9 +21,9 @@ import pytest
 
 from tests.acceptance.commands import environment, homeport
 
-# A process that imports everything and makes a database takes a while on a busy machine; what it answers afterwards does not.
+# On a busy machine; what imports everything and makes a database takes longest.
 PROCESS_TIMEOUT_S = 90.0
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
 KEY = re.compile(r"^  (hp_local_\w+)$", re.MULTILINE)
 
 

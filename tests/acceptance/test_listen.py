@@ -62,6 +62,7 @@ def recorders(microphone: VirtualMicrophone, wanted: int) -> None:
     eventually(microphone.recorders, lambda found: found == wanted, 2 * TIMEOUT_S)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 async def test_the_official_client_is_told_what_was_said(server: Server, microphone: VirtualMicrophone, spoken: Pcm) -> None:
     playing = asyncio.create_task(asyncio.to_thread(microphone.play_to_next, spoken))

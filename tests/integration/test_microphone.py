@@ -28,6 +28,12 @@ SENTENCE = "can you help me find my keys"
 TIMEOUT_S = 20
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a library takes longer to open a device than a person would like to wait."""
+    monkeypatch.setattr(devices, "OPEN_TIMEOUT_S", TIMEOUT_S / 2)
+
+
 @pytest.fixture
 def no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in NO_SOUND.items():

@@ -108,6 +108,7 @@ async def test_pocketsphinx_hears_most_words_of_easy_sentences(sphinx: PocketSph
     assert (heard.language, heard.provider, heard.model, heard.duration_s) == ("en", "pocketsphinx", "en-us", easy.duration_s)
 
 
+@pytest.mark.long
 async def test_pocketsphinx_says_when_each_part_was_said(sphinx: PocketSphinx, easy: Pcm) -> None:
     segments = (await sphinx.transcribe(easy, model=None, language=None)).segments
     assert len(segments) == len(EASY)
@@ -119,6 +120,7 @@ async def test_pocketsphinx_says_when_each_part_was_said(sphinx: PocketSphinx, e
     assert len(right) >= len(EASY) / 2
 
 
+@pytest.mark.long
 async def test_pocketsphinx_hears_the_same_in_the_same_whoever_was_before(sphinx: PocketSphinx) -> None:
     easy = await hear(*EASY[:2])
     once = await sphinx.transcribe(easy, model=None, language=None)

@@ -28,8 +28,9 @@ def measure(targets: list[Target], folder: Path, *, rounds: int, seconds: int, c
     for target in targets:
         run_load(target, folder, 1, connections)
     rates: dict[str, list[float]] = {target.name: [] for target in targets}
-    for _ in range(rounds):
-        for target in targets:
+    for number in range(rounds):
+        # To and fro, so that none is always the one that comes after another.
+        for target in targets[:: -1 if number % 2 else 1]:
             rates[target.name].append(run_load(target, folder, seconds, connections))
     if silent := [name for name, values in rates.items() if not all(values)]:
         raise RuntimeError(f"{', '.join(silent)}: nothing was answered in {seconds} s; the machine is too busy, or the round too short")

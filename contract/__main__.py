@@ -108,6 +108,8 @@ class Stop:
     def running(self, process: "subprocess.Popen[str]") -> Iterator[None]:
         """A process to be ended."""
         self._processes.add(process)
+        if self.is_wanted:
+            process.kill()
         try:
             yield
         finally:

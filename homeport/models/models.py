@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from adapters.chat import ChatRequest, ChatResult, ChatStream, ChatTransport, Endpoint, ToolChoice, ToolSpec
@@ -255,8 +256,8 @@ class Models:
             await asyncio.to_thread(load_catalog)
         if any(provider.endpoint.kind != DIRECT for provider in configured):
             await self._litellm.warm()
-        if any(provider.endpoint.kind == DIRECT for provider in configured):
-            await asyncio.to_thread(self._open_direct)
+        # Only imported there: made in a thread and by a request at once, there would be two.
+        await asyncio.to_thread(import_module, "adapters.openai_protocol")
 
     def follow(self, notifications: Notifications) -> None:
         """Know at once which providers, routes and limits another process has changed, instead of some seconds later."""

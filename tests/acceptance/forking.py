@@ -1,7 +1,7 @@
 """Processes that run Homeport's command line and begin with everything imported.
 
 Importing takes longer than all else that a short command or a server's start does, and the tests need hundreds of them: a process that has
-imported everything once forks for each. Tests of the program's start itself (`test_cli_serve`, `test_wheel`) start it as a person does.
+imported everything once forks for each. The servers of `test_cli_serve` and `test_wheel` are started as a person does it.
 """
 
 import multiprocessing

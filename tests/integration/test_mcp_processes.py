@@ -22,7 +22,7 @@ from tests.mcp_servers import bare, own, spec_of
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).resolve().parents[2]
-BOOTS = 15
+BOOTS = 50
 
 
 @pytest.fixture(scope="module", params=[pytest.param(False, id="asyncio", marks=pytest.mark.long), pytest.param(True, id="uvloop")])

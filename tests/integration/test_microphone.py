@@ -175,7 +175,7 @@ async def test_many_recordings_leave_nothing_behind(microphone: VirtualMicrophon
         await listen(library)
     process = psutil.Process()
     before = process.num_fds()
-    for _ in range(6):
+    for _ in range(20):
         for library in LIBRARIES:
             await listen(library)
     assert process.num_fds() <= before

@@ -327,7 +327,7 @@ async def test_many_lives_leave_no_process_no_descriptor_and_no_file() -> None:
 
     await live()
     before, left = descriptors(), files()
-    for _ in range(12):
+    for _ in range(50):
         await live()
     assert children_running("adapters.voices") == []
     assert descriptors() <= before

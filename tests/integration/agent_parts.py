@@ -1,6 +1,5 @@
 """The domain of agents in one process of Homeport, with a stand-in for models and a real MCP server. Two on one URL are two processes."""
 
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from homeport.tools import ServerDraft, Tools
 from homeport.workspaces import Workspaces
 from tests.integration.parts import Parts
 from tests.integration.tool_parts import ToolParts, open_tools
-
-OWN = Path(__file__).resolve().parents[1] / "mcp_servers" / "own.py"
 
 
 def script(*steps: dict[str, Any], ask: str = "") -> str:
@@ -65,9 +62,9 @@ class AgentParts:
         assert principal is not None
         return principal
 
-    async def add_tools(self) -> None:
-        """Register the MCP server ``own``."""
-        await self.tools.servers.add(ServerDraft("own", command=sys.executable, args=(str(OWN),)))
+    async def add_tools(self, url: str) -> None:
+        """Register our MCP server, which is at ``url``, as ``own``."""
+        await self.tools.servers.add(ServerDraft("own", url=url))
 
     async def agent(self, name: str = "Worker", model: str = "script", tools: Sequence[str] = ("own/*",), **values: Any) -> Agent:
         """Make an agent."""

@@ -23,6 +23,7 @@ from adapters.postgres import Database, EmbeddedPostgres, migrate
 from homeport.migrations import SCRIPTS
 from tests.integration.external_postgres import ExternalServer, external_binaries, run_external
 from tests.integration.servers import Restartable, pid_of, wait_until
+from tests.mcp_servers import own_over
 from tests.upstream_plugin import running_upstream as running_upstream
 from tests.upstream_plugin import upstream as upstream
 from tests.virtual_microphone import VirtualMicrophone, virtual_microphone
@@ -171,6 +172,13 @@ def restartable(used_dir: Path) -> Iterator[Restartable]:
     server = Restartable(used_dir)
     yield server
     server.leave()
+
+
+@pytest.fixture(scope="session")
+def own_url() -> Iterator[str]:
+    """Our MCP server over HTTP, for all who neither end it nor look at its process: its start takes two seconds of the processor."""
+    with own_over("http") as (url, _):
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ TELL = {"say": "{results}"}
 
 
 @pytest.fixture
-async def parts(database_url: str, tmp_path: Path, upstream: RunningUpstream) -> AsyncIterator[AgentParts]:
+async def parts(database_url: str, tmp_path: Path, upstream: RunningUpstream, own_url: str) -> AsyncIterator[AgentParts]:
     async with open_agents(database_url, tmp_path, upstream, timing=Timing(look=0.02)) as opened:
-        await opened.add_tools()
+        await opened.add_tools(own_url)
         yield opened
 
 

@@ -84,12 +84,12 @@ class Two:
 
 
 @pytest.fixture
-async def two(database_url: str, tmp_path: Path, upstream: RunningUpstream) -> AsyncIterator[Two]:
+async def two(database_url: str, tmp_path: Path, upstream: RunningUpstream, own_url: str) -> AsyncIterator[Two]:
     async with (
         open_agents(database_url, tmp_path / "1", upstream) as first,
         open_agents(database_url, tmp_path / "2", upstream, timing=Timing(keep=0.05, look=0.02)) as second,
     ):
-        await first.add_tools()
+        await first.add_tools(own_url)
         yield Two(first, second, upstream)
 
 

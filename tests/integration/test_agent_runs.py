@@ -27,8 +27,8 @@ async def parts(database_url: str, tmp_path: Path, upstream: RunningUpstream) ->
 
 
 @pytest.fixture
-async def with_tools(parts: AgentParts) -> AgentParts:
-    await parts.add_tools()
+async def with_tools(parts: AgentParts, own_url: str) -> AgentParts:
+    await parts.add_tools(own_url)
     return parts
 
 

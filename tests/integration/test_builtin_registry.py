@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ pytestmark = pytest.mark.anyio
 
 AGENT = "@agent"
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"], "additionalProperties": False}
-OWN_SERVER = Path(__file__).resolve().parents[1] / "mcp_servers" / "own.py"
 OWN = tool_permission(BUILTIN_SERVER, "note")
 
 
@@ -213,9 +211,9 @@ async def test_a_tool_that_an_agent_waits_for_has_a_time_limit(here: ToolParts) 
     assert [each["outcome"] for each in await here.executed()] == ["failed"] * 3
 
 
-async def test_progress_does_not_move_the_time_limit(here: ToolParts) -> None:
+async def test_progress_does_not_move_the_time_limit(here: ToolParts, own_url: str) -> None:
     app = await granted(here, "mcp.tools")
-    await here.tools.servers.add(ServerDraft("own", command=sys.executable, args=(str(OWN_SERVER),)))
+    await here.tools.servers.add(ServerDraft("own", url=own_url))
     await here.tools.list(app, "own")
     arguments = {"steps": 1000, "step_s": 0.05}
     with pytest.raises(UpstreamTimeout) as caught:

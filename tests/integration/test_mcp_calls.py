@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -17,10 +18,19 @@ from tests.mcp_servers import bare, own, spec_of
 
 pytestmark = pytest.mark.anyio
 
+OwnServer = tuple[McpSessions, ServerSpec]
 
-async def test_tools_are_described_as_their_server_does_in_the_order_of_their_names(tmp_path: Path) -> None:
-    async with open_sessions(tmp_path) as sessions:
-        tools = await sessions.list_tools(spec_of(own()))
+
+@pytest.fixture(scope="module")
+async def own_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
+    """A session with our server, for all whose calls leave it as it is: its start takes two seconds of the processor."""
+    async with open_sessions(tmp_path_factory.mktemp("own")) as sessions:
+        yield sessions, spec_of(own())
+
+
+async def test_tools_are_described_as_their_server_does_in_the_order_of_their_names(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    tools = await sessions.list_tools(spec)
     names = [tool.name for tool in tools]
     assert names == sorted(names)
     assert "files/read.v2" in names
@@ -35,20 +45,19 @@ async def test_tools_are_described_as_their_server_does_in_the_order_of_their_na
     assert add.output_schema["properties"]["result"]["type"] == "integer"
 
 
-async def test_results_come_as_the_server_gives_them(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        assert text_of(await sessions.call(spec, "echo", {"text": "ünï\ncode \u2028"})) == "ünï\ncode \u2028"
-        assert text_of(await sessions.call(spec, "files/read.v2", {"path": "/a b"})) == "content of /a b"
-        moved = await sessions.call(spec, "move", {"point": {"x": 1, "y": 2}, "by": 3})
-        assert moved.structured == {"x": 4, "y": 5}
-        assert json.loads(text_of(moved)) == {"x": 4, "y": 5}
-        picture = await sessions.call(spec, "picture", {})
-        assert [block["type"] for block in picture.content] == ["image", "text"]
-        assert picture.content[0]["mimeType"] == "image/gif"
-        failed = await sessions.call(spec, "fail", {})
-        assert failed.is_error
-        assert not moved.is_error
+async def test_results_come_as_the_server_gives_them(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    assert text_of(await sessions.call(spec, "echo", {"text": "ünï\ncode \u2028"})) == "ünï\ncode \u2028"
+    assert text_of(await sessions.call(spec, "files/read.v2", {"path": "/a b"})) == "content of /a b"
+    moved = await sessions.call(spec, "move", {"point": {"x": 1, "y": 2}, "by": 3})
+    assert moved.structured == {"x": 4, "y": 5}
+    assert json.loads(text_of(moved)) == {"x": 4, "y": 5}
+    picture = await sessions.call(spec, "picture", {})
+    assert [block["type"] for block in picture.content] == ["image", "text"]
+    assert picture.content[0]["mimeType"] == "image/gif"
+    failed = await sessions.call(spec, "fail", {})
+    assert failed.is_error
+    assert not moved.is_error
 
 
 async def test_a_server_of_the_older_protocol_is_spoken_to_as_well(tmp_path: Path) -> None:
@@ -68,79 +77,73 @@ async def test_noise_on_standard_output_does_no_harm_and_is_logged(tmp_path: Pat
     assert "but no message" in log_of(tmp_path, spec)
 
 
-async def test_a_hundred_calls_at_once_all_get_their_own_answer(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        outputs = await asyncio.gather(*(sessions.call(spec, "add", {"a": number, "b": 1}) for number in range(100)))
+async def test_a_hundred_calls_at_once_all_get_their_own_answer(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    outputs = await asyncio.gather(*(sessions.call(spec, "add", {"a": number, "b": 1}) for number in range(100)))
     assert [output.structured for output in outputs] == [{"result": number + 1} for number in range(100)]
 
 
-async def test_a_call_without_an_answer_ends_at_its_limit_and_the_session_stays_good(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        await sessions.list_tools(spec)
-        pid = sessions.status(spec.id).pid
-        started = monotonic()
-        with pytest.raises(UpstreamTimeout) as caught:
-            await sessions.call(spec, "slow", {"seconds": 60, "name": "late"}, timeout_s=0.3)
-        assert monotonic() - started < 5
-        assert caught.value.code == "MCP_TIMEOUT"
-        assert text_of(await sessions.call(spec, "echo", {"text": "still here"})) == "still here"
-        assert sessions.status(spec.id).pid == pid
-        await _until_cancelled(sessions, spec, "late")
+async def test_a_call_without_an_answer_ends_at_its_limit_and_the_session_stays_good(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    await sessions.list_tools(spec)
+    pid = sessions.status(spec.id).pid
+    started = monotonic()
+    with pytest.raises(UpstreamTimeout) as caught:
+        await sessions.call(spec, "slow", {"seconds": 60, "name": "late"}, timeout_s=0.3)
+    assert monotonic() - started < 5
+    assert caught.value.code == "MCP_TIMEOUT"
+    assert text_of(await sessions.call(spec, "echo", {"text": "still here"})) == "still here"
+    assert sessions.status(spec.id).pid == pid
+    await _until_cancelled(sessions, spec, "late")
 
 
-async def test_cancelling_a_call_cancels_it_on_the_server_and_the_session_stays_good(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        await sessions.list_tools(spec)
-        pid = sessions.status(spec.id).pid
-        call = asyncio.create_task(sessions.call(spec, "slow", {"seconds": 60, "name": "left"}))
-        await asyncio.sleep(0.2)
-        call.cancel()
-        await asyncio.wait([call])
-        assert call.cancelled()
-        await _until_cancelled(sessions, spec, "left")
-        assert sessions.status(spec.id).pid == pid
+async def test_cancelling_a_call_cancels_it_on_the_server_and_the_session_stays_good(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    await sessions.list_tools(spec)
+    pid = sessions.status(spec.id).pid
+    call = asyncio.create_task(sessions.call(spec, "slow", {"seconds": 60, "name": "left"}))
+    await asyncio.sleep(0.2)
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    await _until_cancelled(sessions, spec, "left")
+    assert sessions.status(spec.id).pid == pid
 
 
 async def _until_cancelled(sessions: McpSessions, spec: ServerSpec, name: str) -> None:
     await until_answer(lambda: sessions.call(spec, "cancelled", {}), lambda output: name in str(output.structured))
 
 
-async def test_progress_is_handed_on_and_keeps_a_call_alive(tmp_path: Path) -> None:
-    spec = spec_of(own())
+async def test_progress_is_handed_on_and_keeps_a_call_alive(own_server: OwnServer) -> None:
+    sessions, spec = own_server
     seen: list[tuple[float, float | None, str | None]] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append((progress, total, message))
 
-    async with open_sessions(tmp_path) as sessions:
-        await sessions.list_tools(spec)
-        output = await sessions.call(spec, "progress", {"steps": 5, "step_s": 0.25}, timeout_s=0.8, on_progress=note)
+    await sessions.list_tools(spec)
+    output = await sessions.call(spec, "progress", {"steps": 5, "step_s": 0.25}, timeout_s=0.8, on_progress=note)
     assert text_of(output) == "done"
     assert seen == [(float(step), 5.0, f"step {step}") for step in range(1, 6)]
 
 
-async def test_progress_cannot_keep_a_call_alive_for_ever(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        await sessions.list_tools(spec)
-        started = monotonic()
-        with pytest.raises(UpstreamTimeout):
-            await sessions.call(spec, "progress", {"steps": 1000, "step_s": 0.05}, timeout_s=0.2)
-        assert 1.9 < monotonic() - started < 5
+async def test_progress_cannot_keep_a_call_alive_for_ever(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    await sessions.list_tools(spec)
+    started = monotonic()
+    with pytest.raises(UpstreamTimeout):
+        await sessions.call(spec, "progress", {"steps": 1000, "step_s": 0.05}, timeout_s=0.2)
+    assert 1.9 < monotonic() - started < 5
 
 
-async def test_a_broken_progress_callback_does_not_break_the_call(tmp_path: Path) -> None:
-    spec = spec_of(own())
+async def test_a_broken_progress_callback_does_not_break_the_call(own_server: OwnServer) -> None:
+    sessions, spec = own_server
 
     async def fail(progress: float, total: float | None, message: str | None) -> None:
         raise ValueError(progress)
 
-    async with open_sessions(tmp_path) as sessions:
-        assert text_of(await sessions.call(spec, "progress", {"steps": 2, "step_s": 0}, on_progress=fail)) == "done"
-        assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
+    assert text_of(await sessions.call(spec, "progress", {"steps": 2, "step_s": 0}, on_progress=fail)) == "done"
+    assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
 
 
 @pytest.mark.parametrize(("target", "tool", "arguments"), [
@@ -162,10 +165,9 @@ async def test_a_result_that_is_too_large_is_refused_and_the_session_stays_good(
         assert not (await sessions.call(spec, "echo", {"text": "on"})).is_error
 
 
-async def test_a_large_result_comes_whole(tmp_path: Path) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        assert len(text_of(await sessions.call(spec, "huge", {"megabytes": 5}))) == 5 * 1024 * 1024
+async def test_a_large_result_comes_whole(own_server: OwnServer) -> None:
+    sessions, spec = own_server
+    assert len(text_of(await sessions.call(spec, "huge", {"megabytes": 5}))) == 5 * 1024 * 1024
 
 
 async def test_arguments_that_the_server_refuses_are_the_callers_fault(tmp_path: Path) -> None:
@@ -212,16 +214,15 @@ async def test_a_server_of_the_older_protocol_that_asks_back_is_declined(tmp_pat
 
 
 @pytest.mark.parametrize("tool", ["ask", "ask_in_result"])
-async def test_a_server_that_asks_back_is_declined_and_the_session_stays_good(tmp_path: Path, tool: str) -> None:
-    spec = spec_of(own())
-    async with open_sessions(tmp_path) as sessions:
-        await sessions.list_tools(spec)
-        pid = sessions.status(spec.id).pid
-        with pytest.raises(UpstreamError) as caught:
-            await sessions.call(spec, tool, {}, timeout_s=5)
-        assert caught.value.code == "MCP_ERROR"
-        assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
-        assert sessions.status(spec.id).pid == pid
+async def test_a_server_that_asks_back_is_declined_and_the_session_stays_good(own_server: OwnServer, tool: str) -> None:
+    sessions, spec = own_server
+    await sessions.list_tools(spec)
+    pid = sessions.status(spec.id).pid
+    with pytest.raises(UpstreamError) as caught:
+        await sessions.call(spec, tool, {}, timeout_s=5)
+    assert caught.value.code == "MCP_ERROR"
+    assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
+    assert sessions.status(spec.id).pid == pid
 
 
 async def test_a_tool_that_a_server_has_learned_is_listed_once_it_said_so(tmp_path: Path) -> None:

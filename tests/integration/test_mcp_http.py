@@ -156,9 +156,19 @@ def serving_sessions() -> Iterator[tuple[str, type[Sessions]]]:
         handler.goodbye.set()
 
 
-@pytest.mark.parametrize("kind", TRANSPORTS)
-async def test_a_server_is_used_over_http(tmp_path: Path, kind: Any) -> None:
+@contextmanager
+def own_by(kind: str, own_url: str) -> Iterator[str]:
+    """The URL of our server: of the one that all share, or of one over ``sse``."""
+    if kind == "http":
+        yield own_url
+        return
     with own_over(kind) as (url, _):
+        yield url
+
+
+@pytest.mark.parametrize("kind", TRANSPORTS)
+async def test_a_server_is_used_over_http(tmp_path: Path, own_url: str, kind: Any) -> None:
+    with own_by(kind, own_url) as url:
         spec = spec_of(HttpTarget(url, transport=kind))
         async with open_sessions(tmp_path) as sessions:
             assert "echo" in [tool.name for tool in await sessions.list_tools(spec)]
@@ -171,13 +181,13 @@ async def test_a_server_is_used_over_http(tmp_path: Path, kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-async def test_progress_limits_and_cancellation_hold_over_http(tmp_path: Path, kind: Any) -> None:
+async def test_progress_limits_and_cancellation_hold_over_http(tmp_path: Path, own_url: str, kind: Any) -> None:
     seen: list[float] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
 
-    with own_over(kind) as (url, _):
+    with own_by(kind, own_url) as url:
         spec = spec_of(HttpTarget(url, transport=kind))
         async with open_sessions(tmp_path) as sessions:
             await sessions.list_tools(spec)
@@ -281,8 +291,10 @@ async def test_redirects_are_not_followed(tmp_path: Path, kind: Any, status: int
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-async def test_proxies_of_the_environment_are_not_used(tmp_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(200) as (proxy, reached), own_over(kind) as (url, _):
+async def test_proxies_of_the_environment_are_not_used(
+    tmp_path: Path, own_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(200) as (proxy, reached), own_by(kind, own_url) as url:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")
         spec = spec_of(HttpTarget(url, transport=kind))
@@ -291,12 +303,11 @@ async def test_proxies_of_the_environment_are_not_used(tmp_path: Path, kind: Any
         assert reached == []
 
 
-async def test_localhost_and_addresses_that_an_operator_wrote_are_taken_as_they_stand(tmp_path: Path) -> None:
-    with own_over("http") as (url, _):
-        for host in ("127.0.0.1", "localhost"):
-            spec = spec_of(HttpTarget(url.replace("127.0.0.1", host)))
-            async with open_sessions(tmp_path, outbound=Outbound()) as sessions:
-                assert text_of(await sessions.call(spec, "echo", {"text": host})) == host
+async def test_localhost_and_addresses_that_an_operator_wrote_are_taken_as_they_stand(tmp_path: Path, own_url: str) -> None:
+    for host in ("127.0.0.1", "localhost"):
+        spec = spec_of(HttpTarget(own_url.replace("127.0.0.1", host)))
+        async with open_sessions(tmp_path, outbound=Outbound()) as sessions:
+            assert text_of(await sessions.call(spec, "echo", {"text": host})) == host
 
 
 async def test_a_name_that_leads_into_a_private_network_is_refused_unless_the_operator_allows_it(
@@ -383,15 +394,14 @@ async def test_what_is_too_large_for_one_event_ends_the_session_over_sse_and_the
             assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
 
 
-async def test_a_result_that_is_too_large_is_refused_over_http(tmp_path: Path) -> None:
-    with own_over("http") as (url, _):
-        spec = spec_of(HttpTarget(url))
-        async with open_sessions(tmp_path) as sessions:
-            assert len(text_of(await sessions.call(spec, "huge", {"megabytes": 5}))) == 5 * 1024 * 1024
-            with pytest.raises(UpstreamError) as caught:
-                await sessions.call(spec, "huge", {"megabytes": 9})
-            assert caught.value.code == "MCP_RESULT_TOO_LARGE"
-            assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
+async def test_a_result_that_is_too_large_is_refused_over_http(tmp_path: Path, own_url: str) -> None:
+    spec = spec_of(HttpTarget(own_url))
+    async with open_sessions(tmp_path) as sessions:
+        assert len(text_of(await sessions.call(spec, "huge", {"megabytes": 5}))) == 5 * 1024 * 1024
+        with pytest.raises(UpstreamError) as caught:
+            await sessions.call(spec, "huge", {"megabytes": 9})
+        assert caught.value.code == "MCP_RESULT_TOO_LARGE"
+        assert text_of(await sessions.call(spec, "echo", {"text": "on"})) == "on"
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "text/event-stream"])

@@ -156,7 +156,8 @@ def _running(folder: Path) -> Iterator[Bench]:
         homeport.add_provider(PROVIDER, "--base-url", upstream, *(part for model in MODELS for part in ("--model", model)))
         homeport.add_mcp_server(MCP_SERVER, *COMMAND)
         for slug, model, *options in (("talker", "instant"), ("user", "script", "--tool", f"{MCP_SERVER}/*")):
-            run_command(homeport.data_dir, "agents", "create", slug, "--slug", slug, "--provider", PROVIDER, "--model", model, *options)
+            create = ("agents", "create", slug, "--slug", slug, "--provider", PROVIDER, "--model", model, *options)
+            run_command(homeport.data_dir, *create, harmless="is taken")
         yield Bench(homeport, upstream, caller)
 
 

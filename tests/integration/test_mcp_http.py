@@ -291,9 +291,7 @@ async def test_redirects_are_not_followed(tmp_path: Path, kind: Any, status: int
 
 
 @pytest.mark.parametrize("kind", TRANSPORTS)
-async def test_proxies_of_the_environment_are_not_used(
-    tmp_path: Path, own_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_proxies_of_the_environment_are_not_used(tmp_path: Path, own_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(200) as (proxy, reached), own_by(kind, own_url) as url:
         for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy}")

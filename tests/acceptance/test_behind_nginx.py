@@ -4,9 +4,11 @@ have to know of the other. `make scale` runs all the other tests in the same pla
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -144,6 +146,20 @@ def test_the_name_is_the_one_that_the_client_said_whatever_else_it_claims(admin:
     for host, status in ((NAME, 200), (f"{NAME}:443", 200), ("other.example", 421)):
         answer = admin.http.get("/sdk/ping", headers=claims | {"Host": host})
         assert answer.status_code == status, answer.text
+
+
+def test_a_refusal_that_comes_before_a_small_body_leaves_the_connection_open(balanced: Balanced) -> None:
+    with closing(HTTPConnection("127.0.0.1", balanced.nginx_port, timeout=PROCESS_TIMEOUT_S)) as connection:
+        connection.connect()
+        for _ in range(3):
+            connection.putrequest("POST", "/activities")
+            connection.putheader("Content-Length", "2")
+            connection.endheaders()
+            time.sleep(0.1)
+            connection.send(b"{}")
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("Connection")) == (401, "keep-alive")
+            answer.read()
 
 
 def test_bounds_are_those_of_homeport(admin: Admin) -> None:

@@ -1,6 +1,7 @@
 """Turns whatever is raised below into the surface's own error body. Nothing that is not an AppError says more than its request id."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from homeport.contract import Contract
@@ -10,6 +11,11 @@ from homeport.http.connexion_app import ClientLeft
 from homeport.http.error_bodies import DEFAULT_SURFACE
 from homeport.http.exchange import Exchange, exchange_of
 from homeport.http.rendering import check_error, send_error, stopping, tell
+
+# A refusal may be faster than the body that it refuses. nginx, where it passes bodies on as they come, says then that the connection stays
+# open and closes it nevertheless, and the client's next request is lost. So a small body that is on its way is awaited.
+SMALL_BODY_BYTES = 65_536
+SMALL_BODY_S = 0.5
 
 
 class Errors:
@@ -25,8 +31,16 @@ class Errors:
             await self.app(scope, receive, send)
             return
         exchange = exchange_of(scope)
+        is_body_read = False
+
+        async def receive_noted() -> Any:
+            nonlocal is_body_read
+            message = await receive()
+            is_body_read = not message.get("more_body", False)
+            return message
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive_noted, send)
         except ClientLeft:
             return
         except asyncio.CancelledError:
@@ -35,6 +49,8 @@ class Errors:
                 raise
             await self._answer(stopping(), exchange, scope, send)
         except Exception as error:  # noqa: BLE001 it is logged by tell()
+            if not (is_body_read or exchange.status):
+                await _await_small_body(exchange.headers, receive)
             await self._answer(tell(error), exchange, scope, send)
 
     async def _answer(self, error: AppError, exchange: Exchange, scope: Any, send: Any) -> None:
@@ -53,3 +69,14 @@ class Errors:
         except UndecodablePath:
             return DEFAULT_SURFACE
         return self.contract.surface_of(segments, DEFAULT_SURFACE)
+
+
+async def _await_small_body(headers: dict[bytes, bytes], receive: Any) -> None:
+    """Read the rest of a small body, unless the client waits to be told to send it, or takes its time."""
+    declared = headers.get(b"content-length", b"0")
+    if b"expect" in headers or not declared.isdigit() or not 0 < int(declared) <= SMALL_BODY_BYTES:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SMALL_BODY_S):
+            while (await receive()).get("more_body", False):
+                pass

@@ -142,13 +142,13 @@ def rounds(seed: int, max_examples: int, operations: list[str]) -> tuple[list[Ro
         [
             Round("As a developer, what the document says", DEVELOPER, (*only, "--phases=examples,coverage"), is_quiet=False),
             Round("As nobody, who must be refused", ANONYMOUS, refused[ANONYMOUS]),
+            Round("As an app without grants, which must be refused", STRANGER, refused[STRANGER]),
         ],
         [
             # The examples leave something behind that what is drawn can be about.
             Round("As a developer, what is drawn", DEVELOPER, (*only, examples, "--warnings=off", "--phases=examples,fuzzing")),
             # A sequence leads from operation to operation.
             *([] if operations else [Round("As a developer, in sequences of requests", DEVELOPER, sequences)]),
-            Round("As an app without grants, which must be refused", STRANGER, refused[STRANGER]),
         ],
     )
 

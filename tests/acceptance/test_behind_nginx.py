@@ -148,15 +148,20 @@ def test_the_name_is_the_one_that_the_client_said_whatever_else_it_claims(admin:
         assert answer.status_code == status, answer.text
 
 
-def test_a_refusal_that_comes_before_a_small_body_leaves_the_connection_open(balanced: Balanced) -> None:
+@pytest.mark.parametrize(
+    ("header", "body"), [(("Content-Length", "2"), b"{}"), (("Transfer-Encoding", "chunked"), b"2\r\n{}\r\n0\r\n\r\n")]
+)
+def test_a_refusal_that_comes_before_a_small_body_leaves_the_connection_open(
+    balanced: Balanced, header: tuple[str, str], body: bytes
+) -> None:
     with closing(HTTPConnection("127.0.0.1", balanced.nginx_port, timeout=PROCESS_TIMEOUT_S)) as connection:
         connection.connect()
         for _ in range(3):
             connection.putrequest("POST", "/activities")
-            connection.putheader("Content-Length", "2")
+            connection.putheader(*header)
             connection.endheaders()
             time.sleep(0.1)
-            connection.send(b"{}")
+            connection.send(body)
             answer = connection.getresponse()
             assert (answer.status, answer.getheader("Connection")) == (401, "keep-alive")
             answer.read()

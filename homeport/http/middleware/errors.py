@@ -74,9 +74,13 @@ class Errors:
 async def _await_small_body(headers: dict[bytes, bytes], receive: Any) -> None:
     """Read the rest of a small body, unless the client waits to be told to send it, or takes its time."""
     declared = headers.get(b"content-length", b"0")
-    if b"expect" in headers or not declared.isdigit() or not 0 < int(declared) <= SMALL_BODY_BYTES:
+    has_body = b"content-length" in headers or b"transfer-encoding" in headers
+    if not has_body or b"expect" in headers or not declared.isdigit() or int(declared) > SMALL_BODY_BYTES:
         return
+    left, more = SMALL_BODY_BYTES, True
     with suppress(TimeoutError):
         async with asyncio.timeout(SMALL_BODY_S):
-            while (await receive()).get("more_body", False):
-                pass
+            while more and left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                more = message.get("more_body", False)

@@ -155,7 +155,6 @@ def test_a_refusal_that_comes_before_a_small_body_leaves_the_connection_open(
     balanced: Balanced, header: tuple[str, str], body: bytes
 ) -> None:
     with closing(HTTPConnection("127.0.0.1", balanced.nginx_port, timeout=PROCESS_TIMEOUT_S)) as connection:
-        connection.connect()
         for _ in range(3):
             connection.putrequest("POST", "/activities")
             connection.putheader(*header)

@@ -72,13 +72,13 @@ class Errors:
 
 
 async def _await_small_body(headers: dict[bytes, bytes], receive: Any) -> None:
-    """Read the rest of a small body, unless the client waits to be told to send it, or takes its time."""
+    """Read the rest of a small body, unless the client waits to be told to send it, or takes its time, or the server stops."""
     declared = headers.get(b"content-length", b"0")
     has_body = b"content-length" in headers or b"transfer-encoding" in headers
     if not has_body or b"expect" in headers or not declared.isdigit() or int(declared) > SMALL_BODY_BYTES:
         return
     left, more = SMALL_BODY_BYTES, True
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, asyncio.CancelledError):
         async with asyncio.timeout(SMALL_BODY_S):
             while more and left > 0:
                 message = await receive()

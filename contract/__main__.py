@@ -6,7 +6,7 @@ Schemathesis and the server wait for each other most of the time, so there are t
 ``schemathesis.toml``, ``hooks.py`` and ``exclusions.py`` say how.
 
 The short form is for every day. ``--long`` draws 500 requests an operation for each caller, from five seeds, and takes hours: each seed has
-a new server, and a summary that is kept in ``build/contract/``, so that what a seed has shown outlives a run that was ended.
+new servers, and a summary that is kept in ``build/contract/`` and shown in ``docs/contract.md``, so that it outlives a run that was ended.
 """
 
 import os
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
 from typing import Annotated, Any
@@ -32,11 +33,11 @@ import typer
 from contract.callers import ANONYMOUS, DEVELOPER, STRANGER, Callers, make_callers
 from contract.exclusions import EXCLUSIONS
 from contract.server import ROOT, RunningServer, StartFailed, run_server
+from contract.summaries import Summary, keep, kept, print_table, write_page
 from contract.upstream import BEHAVIOURS, echo, serve_in_thread
 
 MEMORY = Path("/dev/shm")
 CONFIG = ROOT / "contract" / "schemathesis.toml"
-SUMMARIES = ROOT / "build" / "contract"
 WIDTH = 120
 INTERRUPTED = 130
 INTERRUPT_S = 5.0
@@ -116,21 +117,6 @@ class Stop:
             self._processes.discard(process)
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the rounds of one seed came to. ``failures`` counts different ones, and rounds that could not be run to their end."""
-
-    seed: int
-    max_examples: int
-    exercised: int
-    operations: int
-    requests: int
-    links_followed: int
-    links: int
-    failures: int
-    took_s: float
-
-
 def rounds(seed: int, max_examples: int, operations: list[str]) -> tuple[list[Round], list[Round]]:
     """What is run: two lists at once, each in its order and against a server of its own."""
     is_long = max_examples > SHORT_EXAMPLES
@@ -175,7 +161,7 @@ def main(
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     _print_exclusions()
-    _print_table(summaries)
+    print_table(summaries)
     if any(each.failures for each in summaries):
         sys.exit(1)
 
@@ -195,8 +181,9 @@ def _run_seed(seed: int, max_examples: int, operations: list[str], title: str, *
             raise
     summary = _summarize(seed, max_examples, outcomes, time.monotonic() - began)
     if not operations:
-        SUMMARIES.mkdir(parents=True, exist_ok=True)
-        (SUMMARIES / f"seed-{seed}-{max_examples}.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        keep(summary)
+    if not operations and max_examples == LONG_EXAMPLES:
+        write_page(kept(LONG_SEEDS, LONG_EXAMPLES), LONG_EXAMPLES)
     return summary
 
 
@@ -288,6 +275,7 @@ def _summarize(seed: int, max_examples: int, outcomes: list[Outcome], took_s: fl
         links=links,
         failures=sum(each.failures for each in outcomes),
         took_s=round(took_s, 1),
+        day=f"{datetime.now(UTC):%Y-%m-%d}",
     )
 
 
@@ -296,14 +284,6 @@ def _print_exclusions() -> None:
     for each in EXCLUSIONS:
         print(fill(f"{each.check} of {', '.join(each.operations)}", WIDTH, initial_indent="  ", subsequent_indent="    "))
         print(fill(f"where the answer says {each.text!r}, because {each.reason}", WIDTH, initial_indent="    ", subsequent_indent="    "))
-
-
-def _print_table(summaries: list[Summary]) -> None:
-    line = "{:>4}  {:>8}  {:>10}  {:>9}  {:>14}  {:>8}  {:>7}"
-    print("\n" + line.format("seed", "examples", "operations", "requests", "links followed", "failures", "minutes"))
-    for each in summaries:
-        operations, links = f"{each.exercised} of {each.operations}", f"{each.links_followed} of {each.links}"
-        print(line.format(each.seed, each.max_examples, operations, each.requests, links, each.failures, f"{each.took_s / 60:.1f}"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 PREFIX = "HOMEPORT_"
 EVERYWHERE = ("0.0.0.0", "::", "")  # noqa: S104 recognised, not bound
-SECRET_FILES = {f"{PREFIX}{name}_FILE": name.lower() for name in ("SECRET_KEY", "DATABASE_URL", "CONTRACT_SECRET")}
+SECRET_FILES = {
+    f"{PREFIX}{name}_FILE": name.lower() for name in ("SECRET_KEY", "DATABASE_URL", "CONTRACT_SECRET", "PREVIOUS_CONTRACT_SECRET")
+}
 
 PermissionPolicy = Literal["prompt", "manifest", "allow"]
 
@@ -94,6 +96,10 @@ class Settings(BaseSettings):
         default=None,
         description="Secret that apps sign their reports on tasks with, and that this server signs with what it posts to callback "
         "addresses. Without it signatures are not looked at.",
+    )
+    previous_contract_secret: SecretStr | None = Field(
+        default=None,
+        description="The secret before that one: reports that are signed with it are still taken, until every app has the new one.",
     )
     app_ports: str = Field(
         default="8100-8999", description="Ports that apps which are started from here are given, the first and the last."

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,14 +41,14 @@ class Signed:
         """The signature, as Python's official client makes it."""
         return self._sign(secret, _sorted_json(self.data))
 
-    def is_signed_by(self, secret: str, signature: str) -> bool:
-        """Whether ``signature`` was made with this secret, by either client. Takes the same time whatever it says.
+    def is_signed_by(self, secrets: Sequence[str], signature: str) -> bool:
+        """Whether ``signature`` was made with one of these secrets, by either client. Takes the same time whatever it says.
 
         Raises InvalidRequest for data that is nested too deeply.
         """
         given = signature.strip().encode("utf-8", "replace")
         contents = (_javascript_json(self.data), _sorted_json(self.data))
-        matches = [hmac.compare_digest(self._sign(secret, content).encode(), given) for content in contents]
+        matches = [hmac.compare_digest(self._sign(secret, content).encode(), given) for secret in secrets for content in contents]
         return any(matches)
 
     def is_fresh(self, now: datetime) -> bool:

@@ -72,7 +72,8 @@ class Tasks:
         self._callbacks = Callbacks(database, jobs, outbound, settings.contract_secret)
         self._changes = Changes(jobs, events, ends, self._callbacks)
         self._work = Work(database, identity, jobs, self._changes, sessions, runs)
-        self.webhook = Webhook(database, identity, self, self._changes, settings.contract_secret)
+        secrets = [secret for secret in (settings.contract_secret, settings.previous_contract_secret) if secret is not None]
+        self.webhook = Webhook(database, identity, self, self._changes, secrets)
         self.keeper = Keeper(database, self._changes)
 
     async def check(self, order: Order) -> None:

@@ -3,7 +3,7 @@
 Here is found out who sent it and whether it is genuine, and seen to that it counts once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -77,14 +77,14 @@ class Receipt:
 
 
 class Webhook:
-    """Takes messages in. ``secret`` is what signatures are made with; without it they mean nothing."""
+    """Takes messages in. ``secrets`` are those that signatures may be made with; without any they mean nothing."""
 
-    def __init__(self, database: Database, identity: Identity, tasks: "Tasks", changes: Changes, secret: SecretStr | None) -> None:
+    def __init__(self, database: Database, identity: Identity, tasks: "Tasks", changes: Changes, secrets: Sequence[SecretStr]) -> None:
         self._database = database
         self._identity = identity
         self._tasks = tasks
         self._changes = changes
-        self._secret = secret
+        self._secrets = [secret.get_secret_value() for secret in secrets]
 
     async def receive(self, principal: Principal | None, message: Message) -> Receipt:
         """Do what a message says. ``principal`` is None for one that came without a credential.
@@ -154,7 +154,7 @@ class Webhook:
 
         Beside a credential the signature has to be right, but may be old: who holds the credential could make a new one anyway.
         """
-        if self._secret is None or not message.signature:
+        if not self._secrets or not message.signature:
             return False
         signed = Signed(
             event_id=message.event_id or "",
@@ -164,7 +164,7 @@ class Webhook:
             timestamp=message.timestamp or "",
             data=message.data,
         )
-        if not signed.is_signed_by(self._secret.get_secret_value(), message.signature):
+        if not signed.is_signed_by(self._secrets, message.signature):
             raise Unauthorized("The signature of this event is wrong.", code="INVALID_SIGNATURE")
         return bool(message.event_id) and signed.is_fresh(datetime.now(UTC))
 

@@ -252,6 +252,21 @@ async def test_a_signed_report_without_an_event_id_does_not_stand_for_somebody(o
     assert (await refusal(one.report(None, "task-start", task_id, timestamp=now, signature=signed))).code == "MISSING_APP_ID"
 
 
+async def test_while_the_secret_is_changed_the_one_before_counts_too(database_url: str, tmp_path: Path) -> None:
+    now = format_time(datetime.now(UTC))
+    for secrets, is_right in (
+        ({"contract_secret": "new", "previous_contract_secret": SECRET}, True),
+        ({"contract_secret": "new", "previous_contract_secret": "older"}, False),
+    ):
+        async with open_tasks(database_url, tmp_path, works=False, **secrets) as tasks:
+            task_id = await tasks.waiting(await tasks.app())
+            told = {"event_id": "e-1", "timestamp": now, "signature": signature("task-start", task_id, "e-1", timestamp=now)}
+            if is_right:
+                assert (await tasks.report(None, "task-start", task_id, **told)).status == "processing"
+            else:
+                assert (await refusal(tasks.report(None, "task-start", task_id, **told))).code == "INVALID_SIGNATURE"
+
+
 async def test_without_a_secret_a_signature_means_nothing(database_url: str, tmp_path: Path) -> None:
     async with open_tasks(database_url, tmp_path, works=False) as one:
         app = await one.app()

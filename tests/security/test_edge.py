@@ -119,6 +119,18 @@ def test_what_a_proxy_and_this_server_could_read_differently_is_no_request(serve
     assert [both.status, two_lengths.status, folded.status] == [400, 400, 400]
 
 
+@pytest.mark.parametrize(
+    "header", ["Host: localhost", "Origin: http://localhost", "Authorization: Bearer one", "X-Api-Key: one", "X-App-Id: one"]
+)
+def test_whatever_says_who_asks_must_be_said_once(server: Server, header: str) -> None:
+    others = () if header.startswith("Host") else ("Host: localhost",)
+    name = header.partition(":")[0]
+    twice = send_raw(server.port, "GET /sdk/ping HTTP/1.1", *others, header, f"{name}: another")
+    assert (twice.status, f"'{name.lower()}' is there 2 times" in twice.body.decode()) == (400, True)
+    harmless = send_raw(server.port, "GET /health HTTP/1.1", "Host: localhost", "Accept: text/html", "Accept: application/json")
+    assert harmless.status == 200
+
+
 def test_an_origin_that_an_operator_allows_gets_exactly_that(servers: Servers) -> None:
     page, other = "https://app.example", "https://other.example"
     server = servers.start("origins", HOMEPORT_ALLOWED_ORIGINS=page)

@@ -31,6 +31,7 @@ COPY --from=build /opt/homeport /opt/homeport
 ENV PATH=/opt/homeport/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOMEPORT_HOST=0.0.0.0 \
+    HOMEPORT_BEHIND_PROXY=true \
     HOMEPORT_DATA_DIR=/data
 USER homeport
 WORKDIR /data

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         default="localhost",
         description="Address to listen on. `localhost` means both loopback families, 127.0.0.1 and ::1.",
     )
+    behind_proxy: bool = Field(
+        default=False,
+        description="Says that something in front of this server encrypts, or that nobody else's machine can reach it (a proxy with TLS, a "
+        "container whose port is published on loopback). Needed to listen anywhere but on loopback.",
+    )
     port: int = Field(default=3001, ge=0, le=65535, description="Port to listen on. The official clients expect 3001. 0 takes a free one.")
     workers: int = Field(default=1, ge=1, le=64, description="Server processes that share the port.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -39,7 +39,7 @@ def serve(
     """Start the server. The first start makes the database and prints an API key."""
     from homeport.http.serving import bind
     from homeport.log import configure_logging
-    from homeport.settings import load_settings
+    from homeport.settings import SettingsError, load_settings
 
     set_data_dir(data_dir)
     # In the environment, because the server's processes build their settings from it.
@@ -47,6 +47,11 @@ def serve(
         if value is not None:
             os.environ[f"HOMEPORT_{name}"] = str(value)
     settings = load_settings()
+    if settings.host not in LOOPBACK and not settings.behind_proxy:
+        raise SettingsError(
+            f"HOMEPORT_HOST: other machines can reach {settings.host}, and API keys would travel in clear text. "
+            "Put a proxy with TLS in front and say so with HOMEPORT_BEHIND_PROXY=true, or listen on localhost."
+        )
     configure_logging(settings)
     _end_on_signals()
     sockets = bind(settings.host, settings.port)
@@ -158,17 +163,6 @@ def _announce(settings: "Settings", first_key: str | None) -> None:
         say("More API keys: homeport keys create NAME. What works and what does not: homeport doctor.")
     say("Stop with Ctrl-C.")
     sys.stdout.flush()
-    if settings.host not in LOOPBACK:
-        _warn_of_network(settings)
-
-
-def _warn_of_network(settings: "Settings") -> None:
-    names = ", ".join(settings.allowed_hosts)
-    hosts = (
-        f"HOMEPORT_ALLOWED_HOSTS admits {names}" if names else "set HOMEPORT_ALLOWED_HOSTS to the names that clients use, others get 421"
-    )
-    typer.echo(
-        f"{typer.style('Warning:', fg='yellow', bold=True)} other machines can reach {settings.host}. Put a proxy with TLS in front "
-        f"(API keys travel in clear text otherwise); {hosts}.",
-        err=True,
-    )
+    if settings.host not in LOOPBACK and not settings.allowed_hosts:
+        warning = typer.style("Warning:", fg="yellow", bold=True)
+        typer.echo(f"{warning} only localhost is admitted as Host. Set HOMEPORT_ALLOWED_HOSTS to the names that clients use.", err=True)

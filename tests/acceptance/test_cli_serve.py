@@ -207,13 +207,14 @@ def test_options_win_over_the_environment_also_in_worker_processes(data_dir: Pat
     assert not (tmp_path / "not used").exists()
 
 
-def test_a_server_that_other_machines_can_reach_warns_of_it(data_dir: Path, tmp_path: Path) -> None:
-    with serving(data_dir, tmp_path / "errors", "--host", "0.0.0.0") as server:
+def test_other_machines_reach_it_only_when_something_is_said_to_encrypt(data_dir: Path, tmp_path: Path) -> None:
+    refused = homeport(data_dir, "serve", "--host", "0.0.0.0", "--port", "0")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Put a proxy with TLS in front and say so with HOMEPORT_BEHIND_PROXY=true" in refused.stderr
+    with serving(data_dir, tmp_path / "errors", "--host", "0.0.0.0", HOMEPORT_BEHIND_PROXY="true") as server:
         assert server.url.startswith("http://localhost:")
         assert server.get("/health").status_code == 200
-    warning = (tmp_path / "errors").read_text(encoding="utf-8")
-    assert "HOMEPORT_ALLOWED_HOSTS" in warning
-    assert "TLS" in warning
+    assert "Set HOMEPORT_ALLOWED_HOSTS to the names that clients use" in (tmp_path / "errors").read_text(encoding="utf-8")
 
 
 def test_a_database_that_cannot_be_reached_ends_the_start_without_showing_the_password(tmp_path: Path) -> None:

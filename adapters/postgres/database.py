@@ -30,9 +30,9 @@ RECONNECT_EVERY_S = 0.1
 OLDEST_SERVER = 14
 # 0.8 brought scans of an index that go on until enough rows match a filter.
 OLDEST_VECTOR = (0, 8)
-# How every connection searches vector indexes. With 150 candidates a search finds at least 99 of 100 of the nearest ten (the bench
-# measures it); where more are asked for, or a filter leaves too few of them, it goes on until there are enough.
-VECTOR_SEARCH = "SET hnsw.ef_search = 150; SET hnsw.iterative_scan = strict_order"
+# How every connection searches vector indexes: where more are asked for than the index gives at first, or a filter leaves too few of them,
+# it goes on until there are enough.
+VECTOR_SEARCH = "SET hnsw.iterative_scan = strict_order"
 # Whoever waits for a lock longer than this gives its connection back: all locks of ours are held for moments, and what somebody else holds
 # (a maintenance of the tables, say) must not use up the pool.
 LOCK_LIMIT = "SET lock_timeout = '10s'"

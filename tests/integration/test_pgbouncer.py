@@ -77,8 +77,8 @@ def settings_for(url: str, folder: Path) -> Settings:
 async def test_behind_session_mode_everything_is_as_without(external_server: ExternalServer, tmp_path: Path) -> None:
     with running_pgbouncer(external_server, "session") as url:
         async with open_home(settings_for(url, tmp_path)) as home, home.database.transaction() as connection:
-            searching = (await connection.execute(text("SHOW hnsw.ef_search"))).scalar()
-    assert searching == "150"
+            searching = (await connection.execute(text("SHOW hnsw.iterative_scan"))).scalar()
+    assert searching == "strict_order"
 
 
 async def test_transaction_mode_is_refused_with_what_to_do(

@@ -9,9 +9,11 @@ from uuid import UUID, uuid4
 
 import anyio
 import pytest
+from psycopg.types.json import Jsonb
 
 from adapters.pgvector import EmbeddingOf, IndexKeeper, VectorBatch, VectorStore, forget_namespaces, indexes
-from adapters.postgres import Database
+from adapters.pgvector.batch import pack_vector
+from adapters.postgres import BinaryParameter, Database
 from homeport.errors import Conflict, InvalidRequest
 from tests.integration.parts import eventually
 
@@ -231,6 +233,33 @@ async def test_more_than_the_index_looks_at_come_back(store: VectorStore) -> Non
         await store.upsert(OWNER, NOTES, batch(*records))
         await eventually(lambda: is_indexed(store))
     assert len(set(await ids_of(store, records[0]["vector"], 900))) == 900
+
+
+@pytest.mark.parametrize(
+    ("rows", "candidates", "with_filter"), [(-1, 150, 450), (100_000, 158, 474), (1_000_000, 500, 1000), (100_000_000, 1000, 1000)]
+)
+async def test_a_search_keeps_more_candidates_the_more_vectors_there_are(
+    store: VectorStore, database: Database, rows: int, candidates: int, with_filter: int
+) -> None:
+    records = random_records(600)
+    async with keeping_indexes(store, 500):
+        await store.upsert(OWNER, NOTES, batch(*records))
+        await eventually(lambda: is_indexed(store))
+    (statements,) = await store.large_namespaces(0)
+    vector = BinaryParameter(pack_vector(records[0]["vector"]))
+    async with database.transaction() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        pretend = "SELECT pg_restore_relation_stats('schemaname', 'public', 'relname', %s::text, 'reltuples', %s::real)"
+        await driver.execute(pretend, (statements.table, rows))
+        for statement, values, wanted in (
+            (statements.nearest, (vector, 1), candidates),
+            (statements.nearest_matching, (vector, Jsonb({"group": 0}), 1), with_filter),
+        ):
+            assert [row[0] for row in await (await driver.execute(statement, values)).fetchall()] == ["v0"]
+            assert await (await driver.execute("SHOW hnsw.ef_search")).fetchone() == (str(wanted),)
+    async with database.autocommit() as alone:
+        await alone.execute(statements.nearest, (vector, 1))
+        assert await (await alone.execute("SHOW hnsw.ef_search")).fetchone() == ("40",)
 
 
 async def test_an_index_is_built_while_vectors_are_written_and_none_is_lost(store: VectorStore) -> None:

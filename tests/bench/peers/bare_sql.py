@@ -119,8 +119,7 @@ class BareSql:
         connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
         connection.adapters.register_dumper(BinaryParameter, BinaryParameterDumper)
         psycopg.types.json.set_json_loads(orjson.loads, connection)
-        for statement in VECTOR_SEARCH.split(";"):
-            await connection.execute(statement)
+        await connection.execute(VECTOR_SEARCH)
         for number in range((connection.prepare_threshold or 0) + 1):
             await connection.execute(self._statement, self._values(number))
         return connection

@@ -50,6 +50,7 @@ class Statements:
             "operators": Identifier(types.schema, f"{vector}_cosine_ops"),
             "hnsw": Identifier(self.table + HNSW_SUFFIX),
             "gin": Identifier(self.table + METADATA_SUFFIX),
+            "name": Literal(Identifier(self.table).as_string()),
             "wide": _widen(self.table, 1),
             "wider": _widen(self.table, FILTERED),
         }
@@ -73,8 +74,8 @@ class Statements:
         self.nearest_of_all_matching = compose("""
             SELECT id, {distance}, metadata FROM (SELECT * FROM {table} WHERE metadata @> %s OFFSET 0) AS matching ORDER BY 2 LIMIT %s
         """)
-        # The planner's numbers of the rows that match, and of all.
-        self.estimate = compose("EXPLAIN (FORMAT JSON) SELECT 1 FROM {table} WHERE metadata @> %s UNION ALL SELECT 1 FROM {table}")
+        self.estimate_matching = compose("EXPLAIN (FORMAT JSON) SELECT FROM {table} WHERE metadata @> %s")
+        self.estimate_stored = compose("SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = {name}::regclass")
         self.delete = compose("""
             DELETE FROM {table} WHERE (%(ids)s::text[] IS NULL OR id = ANY (%(ids)s))
             AND (%(filter)s::jsonb IS NULL OR metadata @> %(filter)s) AND (%(kept)s::text[] IS NULL OR id <> ALL (%(kept)s))

@@ -372,14 +372,19 @@ async def _nearest_matching(
 ) -> Sequence[Any]:
     """Along the vector index only where the planner expects many rows to match, and not even then when it ends with too few."""
     wanted = Jsonb(filter)
-    plan = await (await connection.execute(statements.estimate, (wanted,))).fetchone()
-    matching, stored = (part["Plan Rows"] for part in plan[0][0]["Plan"]["Plans"])
+    plan = await (await connection.execute(statements.estimate_matching, (wanted,))).fetchone()
+    matching = plan[0][0]["Plan"]["Plan Rows"]
     rows: Sequence[Any] = ()
-    if matching > max(COMPARED_ROWS, math.sqrt(COMPARED_ROOT * stored)):
+    if matching > COMPARED_ROWS and matching > await _compared_rows(connection, statements):
         rows = await (await connection.execute(statements.nearest_matching, (packed, wanted, top_k))).fetchall()
     if len(rows) < top_k:
         rows = await (await connection.execute(statements.nearest_of_all_matching, (packed, wanted, top_k))).fetchall()
     return rows
+
+
+async def _compared_rows(connection: Any, statements: Statements) -> float:
+    (stored,) = await (await connection.execute(statements.estimate_stored)).fetchone()
+    return math.sqrt(COMPARED_ROOT * stored)
 
 
 async def _driver(connection: AsyncConnection) -> Any:

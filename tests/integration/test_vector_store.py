@@ -11,6 +11,7 @@ import anyio
 import pytest
 from psycopg.types.json import Jsonb
 
+import adapters.pgvector.store as store_module
 from adapters.pgvector import EmbeddingOf, IndexKeeper, VectorBatch, VectorStore, forget_namespaces, indexes
 from adapters.pgvector.batch import pack_vector
 from adapters.postgres import BinaryParameter, Database
@@ -225,6 +226,27 @@ async def test_a_filter_finds_all_there_are_wherever_they_are(store: VectorStore
     assert len(await ids_of(store, away, 5, filter={"group": 7})) == 5
     assert await ids_of(store, away, 5, filter={"group": 7, "number": 107}) == ["v107"]
     assert await ids_of(store, away, 5, filter={"group": 100}) == []
+
+
+async def test_a_filter_that_leaves_much_finds_the_nearest_along_the_index(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "COMPARED_ROWS", 100)
+    walked = []
+    compared = store_module._compared_rows
+
+    async def note(*arguments: Any) -> float:
+        walked.append(await compared(*arguments))
+        return 100.0
+
+    monkeypatch.setattr(store_module, "_compared_rows", note)
+    records = random_records(1000)
+    for number, each in enumerate(records):
+        each["metadata"]["half"] = number % 2
+    async with keeping_indexes(store, 500):
+        await store.upsert(OWNER, NOTES, batch(*records))
+        await eventually(lambda: is_indexed(store))
+    nearest = await ids_of(store, records[8]["vector"], 1000)
+    assert await ids_of(store, records[8]["vector"], filter={"half": 0}) == [id for id in nearest if int(id[1:]) % 2 == 0][:10]
+    assert walked == [500.0]  # of 1000 vectors
 
 
 async def test_more_than_the_index_looks_at_come_back(store: VectorStore) -> None:

@@ -23,7 +23,7 @@ def own_names(names: Iterable[str]) -> set[str]:
 
 def test_the_image_sets_only_settings_that_exist() -> None:
     named = own_names(re.findall(r"[A-Z][A-Z_]+", DOCKERFILE))
-    assert {"HOMEPORT_HOST", "HOMEPORT_DATA_DIR"} <= named <= SETTINGS
+    assert {"HOMEPORT_HOST", "HOMEPORT_BEHIND_PROXY", "HOMEPORT_DATA_DIR"} <= named <= SETTINGS
 
 
 def test_compose_sets_only_settings_that_exist() -> None:

@@ -99,11 +99,13 @@ class Settings(BaseSettings):
     )
     contract_secret: SecretStr | None = Field(
         default=None,
+        min_length=1,
         description="Secret that apps sign their reports on tasks with, and that this server signs with what it posts to callback "
         "addresses. Without it signatures are not looked at.",
     )
     previous_contract_secret: SecretStr | None = Field(
         default=None,
+        min_length=1,
         description="The secret before that one: reports that are signed with it are still taken, until every app has the new one.",
     )
     app_ports: str = Field(

@@ -59,3 +59,11 @@ def test_a_secret_may_be_given_as_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOMEPORT_SECRET_KEY_FILE", str(tmp_path / "nothing"))
     with pytest.raises(SettingsError, match="HOMEPORT_SECRET_KEY_FILE: cannot read"):
         load_settings()
+
+
+@pytest.mark.parametrize("name", ["HOMEPORT_CONTRACT_SECRET", "HOMEPORT_PREVIOUS_CONTRACT_SECRET"])
+def test_an_empty_file_is_no_secret_with_which_everybody_could_sign(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("\n", encoding="utf-8")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
